@@ -1,0 +1,1 @@
+"""Generated protobuf code (`make proto`); a test checks it against proto/."""

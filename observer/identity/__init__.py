@@ -1,0 +1,1 @@
+"""Who is at an address: endpoints, their labels and identities."""

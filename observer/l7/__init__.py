@@ -1,0 +1,1 @@
+"""Sans-IO parsers, one file a protocol."""

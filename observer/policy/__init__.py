@@ -1,0 +1,1 @@
+"""Policy documents and the verdict they give."""

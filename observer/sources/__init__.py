@@ -1,0 +1,1 @@
+"""Where packets and recorded flows come from."""

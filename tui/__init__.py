@@ -1,0 +1,1 @@
+"""The terminal UI; knows flows only through observer.client."""
