@@ -26,7 +26,7 @@ from observer.api import flow_pb2 as observer_dot_api_dot_flow__pb2
 from observer.api import observer_pb2 as observer_dot_api_dot_observer__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18observer/api/batch.proto\x12\x05\x62\x61tch\x1a\x17observer/api/flow.proto\x1a\x1bobserver/api/observer.proto\"\xa7\x02\n\rBatchResponse\x12\x0e\n\x06layout\x18\x01 \x01(\r\x12\x0f\n\x07records\x18\x02 \x01(\x0c\x12\r\n\x05\x63ount\x18\x03 \x01(\r\x12\x11\n\tsequences\x18\x04 \x03(\x04\x12*\n\tendpoints\x18\x05 \x03(\x0b\x32\x17.batch.NumberedEndpoint\x12\'\n\x08policies\x18\x06 \x03(\x0b\x32\x15.batch.NumberedPolicy\x12\"\n\x06\x65xtras\x18\x07 \x03(\x0b\x32\x12.batch.RecordExtra\x12\x12\n\nnode_names\x18\x08 \x03(\t\x12\r\n\x05nodes\x18\t \x01(\x0c\x12$\n\x0blost_events\x18\n \x03(\x0b\x32\x0f.flow.LostEvent\x12\x11\n\tcaught_up\x18\x0b \x01(\x08\"S\n\x10NumberedEndpoint\x12\x0e\n\x06number\x18\x01 \x01(\r\x12 \n\x08\x65ndpoint\x18\x02 \x01(\x0b\x32\x0e.flow.Endpoint\x12\r\n\x05names\x18\x03 \x03(\t\">\n\x0eNumberedPolicy\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\x1c\n\x06policy\x18\x02 \x01(\x0b\x32\x0c.flow.Policy\"\xd1\x02\n\x0bRecordExtra\x12\r\n\x05index\x18\x01 \x01(\r\x12\x0b\n\x03url\x18\x02 \x01(\x0c\x12\x0e\n\x06method\x18\x03 \x01(\x0c\x12\x0c\n\x04head\x18\x04 \x01(\x0c\x12\x16\n\x03\x64ns\x18\x05 \x01(\x0b\x32\t.flow.DNS\x12\x14\n\x0csource_names\x18\x06 \x03(\t\x12\x19\n\x11\x64\x65stination_names\x18\x07 \x03(\t\x12\x1c\n\x06tunnel\x18\x08 \x01(\x0b\x32\x0c.flow.Tunnel\x12)\n\rtrace_context\x18\t \x01(\x0b\x32\x12.flow.TraceContext\x12\x11\n\textension\x18\n \x01(\x0c\x12\x10\n\x08imported\x18\x0b \x01(\x0c\x12%\n\x0esource_service\x18\x0c \x01(\x0b\x32\r.flow.Service\x12*\n\x13\x64\x65stination_service\x18\r \x01(\x0b\x32\r.flow.Service\"\x0f\n\rStatusRequest\"\xc4\x01\n\x0eStatusResponse\x12.\n\x06server\x18\x01 \x01(\x0b\x32\x1e.observer.ServerStatusResponse\x12\x11\n\tnode_name\x18\x02 \x01(\t\x12\x0c\n\x04tier\x18\x03 \x01(\t\x12\x13\n\x0btier_reason\x18\x04 \x01(\t\x12 \n\x06losses\x18\x05 \x03(\x0b\x32\x10.batch.LossCount\x12\x13\n\x0bpolicy_mode\x18\x06 \x01(\t\x12\x15\n\rrecord_layout\x18\x07 \x01(\r\":\n\tLossCount\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0e\n\x06number\x18\x03 \x01(\x04\x32\x7f\n\x05\x42\x61tch\x12?\n\nGetBatches\x12\x19.observer.GetFlowsRequest\x1a\x14.batch.BatchResponse0\x01\x12\x35\n\x06Status\x12\x14.batch.StatusRequest\x1a\x15.batch.StatusResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18observer/api/batch.proto\x12\x05\x62\x61tch\x1a\x17observer/api/flow.proto\x1a\x1bobserver/api/observer.proto\"\xa7\x02\n\rBatchResponse\x12\x0e\n\x06layout\x18\x01 \x01(\r\x12\x0f\n\x07records\x18\x02 \x01(\x0c\x12\r\n\x05\x63ount\x18\x03 \x01(\r\x12\x11\n\tsequences\x18\x04 \x03(\x04\x12*\n\tendpoints\x18\x05 \x03(\x0b\x32\x17.batch.NumberedEndpoint\x12\'\n\x08policies\x18\x06 \x03(\x0b\x32\x15.batch.NumberedPolicy\x12\"\n\x06\x65xtras\x18\x07 \x03(\x0b\x32\x12.batch.RecordExtra\x12\x12\n\nnode_names\x18\x08 \x03(\t\x12\r\n\x05nodes\x18\t \x01(\x0c\x12$\n\x0blost_events\x18\n \x03(\x0b\x32\x0f.flow.LostEvent\x12\x11\n\tcaught_up\x18\x0b \x01(\x08\"s\n\x10NumberedEndpoint\x12\x0e\n\x06number\x18\x01 \x01(\r\x12 \n\x08\x65ndpoint\x18\x02 \x01(\x0b\x32\x0e.flow.Endpoint\x12\r\n\x05names\x18\x03 \x03(\t\x12\x1e\n\x07service\x18\x04 \x01(\x0b\x32\r.flow.Service\">\n\x0eNumberedPolicy\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\x1c\n\x06policy\x18\x02 \x01(\x0b\x32\x0c.flow.Policy\"\xd7\x01\n\x0bRecordExtra\x12\r\n\x05index\x18\x01 \x01(\r\x12\r\n\x05texts\x18\x02 \x03(\x0c\x12\x0c\n\x04head\x18\x03 \x01(\x0c\x12\x16\n\x03\x64ns\x18\x04 \x01(\x0b\x32\t.flow.DNS\x12\x14\n\x0csource_names\x18\x05 \x03(\t\x12\x19\n\x11\x64\x65stination_names\x18\x06 \x03(\t\x12\x1c\n\x06tunnel\x18\x07 \x01(\x0b\x32\x0c.flow.Tunnel\x12\x10\n\x08trace_id\x18\x08 \x01(\t\x12\x11\n\textension\x18\t \x01(\x0c\x12\x10\n\x08imported\x18\n \x01(\x0c\"\x0f\n\rStatusRequest\"\xc4\x01\n\x0eStatusResponse\x12.\n\x06server\x18\x01 \x01(\x0b\x32\x1e.observer.ServerStatusResponse\x12\x11\n\tnode_name\x18\x02 \x01(\t\x12\x0c\n\x04tier\x18\x03 \x01(\t\x12\x13\n\x0btier_reason\x18\x04 \x01(\t\x12 \n\x06losses\x18\x05 \x03(\x0b\x32\x10.batch.LossCount\x12\x13\n\x0bpolicy_mode\x18\x06 \x01(\t\x12\x15\n\rrecord_layout\x18\x07 \x01(\r\":\n\tLossCount\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0e\n\x06number\x18\x03 \x01(\x04\x32\x7f\n\x05\x42\x61tch\x12?\n\nGetBatches\x12\x19.observer.GetFlowsRequest\x1a\x14.batch.BatchResponse0\x01\x12\x35\n\x06Status\x12\x14.batch.StatusRequest\x1a\x15.batch.StatusResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,17 +36,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BATCHRESPONSE']._serialized_start=90
   _globals['_BATCHRESPONSE']._serialized_end=385
   _globals['_NUMBEREDENDPOINT']._serialized_start=387
-  _globals['_NUMBEREDENDPOINT']._serialized_end=470
-  _globals['_NUMBEREDPOLICY']._serialized_start=472
-  _globals['_NUMBEREDPOLICY']._serialized_end=534
-  _globals['_RECORDEXTRA']._serialized_start=537
-  _globals['_RECORDEXTRA']._serialized_end=874
-  _globals['_STATUSREQUEST']._serialized_start=876
-  _globals['_STATUSREQUEST']._serialized_end=891
-  _globals['_STATUSRESPONSE']._serialized_start=894
-  _globals['_STATUSRESPONSE']._serialized_end=1090
-  _globals['_LOSSCOUNT']._serialized_start=1092
-  _globals['_LOSSCOUNT']._serialized_end=1150
-  _globals['_BATCH']._serialized_start=1152
-  _globals['_BATCH']._serialized_end=1279
+  _globals['_NUMBEREDENDPOINT']._serialized_end=502
+  _globals['_NUMBEREDPOLICY']._serialized_start=504
+  _globals['_NUMBEREDPOLICY']._serialized_end=566
+  _globals['_RECORDEXTRA']._serialized_start=569
+  _globals['_RECORDEXTRA']._serialized_end=784
+  _globals['_STATUSREQUEST']._serialized_start=786
+  _globals['_STATUSREQUEST']._serialized_end=801
+  _globals['_STATUSRESPONSE']._serialized_start=804
+  _globals['_STATUSRESPONSE']._serialized_end=1000
+  _globals['_LOSSCOUNT']._serialized_start=1002
+  _globals['_LOSSCOUNT']._serialized_end=1060
+  _globals['_BATCH']._serialized_start=1062
+  _globals['_BATCH']._serialized_end=1189
 # @@protoc_insertion_point(module_scope)

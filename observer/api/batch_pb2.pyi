@@ -35,14 +35,16 @@ class BatchResponse(_message.Message):
     def __init__(self, layout: _Optional[int] = ..., records: _Optional[bytes] = ..., count: _Optional[int] = ..., sequences: _Optional[_Iterable[int]] = ..., endpoints: _Optional[_Iterable[_Union[NumberedEndpoint, _Mapping]]] = ..., policies: _Optional[_Iterable[_Union[NumberedPolicy, _Mapping]]] = ..., extras: _Optional[_Iterable[_Union[RecordExtra, _Mapping]]] = ..., node_names: _Optional[_Iterable[str]] = ..., nodes: _Optional[bytes] = ..., lost_events: _Optional[_Iterable[_Union[_flow_pb2.LostEvent, _Mapping]]] = ..., caught_up: _Optional[bool] = ...) -> None: ...
 
 class NumberedEndpoint(_message.Message):
-    __slots__ = ("number", "endpoint", "names")
+    __slots__ = ("number", "endpoint", "names", "service")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     ENDPOINT_FIELD_NUMBER: _ClassVar[int]
     NAMES_FIELD_NUMBER: _ClassVar[int]
+    SERVICE_FIELD_NUMBER: _ClassVar[int]
     number: int
     endpoint: _flow_pb2.Endpoint
     names: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, number: _Optional[int] = ..., endpoint: _Optional[_Union[_flow_pb2.Endpoint, _Mapping]] = ..., names: _Optional[_Iterable[str]] = ...) -> None: ...
+    service: _flow_pb2.Service
+    def __init__(self, number: _Optional[int] = ..., endpoint: _Optional[_Union[_flow_pb2.Endpoint, _Mapping]] = ..., names: _Optional[_Iterable[str]] = ..., service: _Optional[_Union[_flow_pb2.Service, _Mapping]] = ...) -> None: ...
 
 class NumberedPolicy(_message.Message):
     __slots__ = ("number", "policy")
@@ -53,34 +55,28 @@ class NumberedPolicy(_message.Message):
     def __init__(self, number: _Optional[int] = ..., policy: _Optional[_Union[_flow_pb2.Policy, _Mapping]] = ...) -> None: ...
 
 class RecordExtra(_message.Message):
-    __slots__ = ("index", "url", "method", "head", "dns", "source_names", "destination_names", "tunnel", "trace_context", "extension", "imported", "source_service", "destination_service")
+    __slots__ = ("index", "texts", "head", "dns", "source_names", "destination_names", "tunnel", "trace_id", "extension", "imported")
     INDEX_FIELD_NUMBER: _ClassVar[int]
-    URL_FIELD_NUMBER: _ClassVar[int]
-    METHOD_FIELD_NUMBER: _ClassVar[int]
+    TEXTS_FIELD_NUMBER: _ClassVar[int]
     HEAD_FIELD_NUMBER: _ClassVar[int]
     DNS_FIELD_NUMBER: _ClassVar[int]
     SOURCE_NAMES_FIELD_NUMBER: _ClassVar[int]
     DESTINATION_NAMES_FIELD_NUMBER: _ClassVar[int]
     TUNNEL_FIELD_NUMBER: _ClassVar[int]
-    TRACE_CONTEXT_FIELD_NUMBER: _ClassVar[int]
+    TRACE_ID_FIELD_NUMBER: _ClassVar[int]
     EXTENSION_FIELD_NUMBER: _ClassVar[int]
     IMPORTED_FIELD_NUMBER: _ClassVar[int]
-    SOURCE_SERVICE_FIELD_NUMBER: _ClassVar[int]
-    DESTINATION_SERVICE_FIELD_NUMBER: _ClassVar[int]
     index: int
-    url: bytes
-    method: bytes
+    texts: _containers.RepeatedScalarFieldContainer[bytes]
     head: bytes
     dns: _flow_pb2.DNS
     source_names: _containers.RepeatedScalarFieldContainer[str]
     destination_names: _containers.RepeatedScalarFieldContainer[str]
     tunnel: _flow_pb2.Tunnel
-    trace_context: _flow_pb2.TraceContext
+    trace_id: str
     extension: bytes
     imported: bytes
-    source_service: _flow_pb2.Service
-    destination_service: _flow_pb2.Service
-    def __init__(self, index: _Optional[int] = ..., url: _Optional[bytes] = ..., method: _Optional[bytes] = ..., head: _Optional[bytes] = ..., dns: _Optional[_Union[_flow_pb2.DNS, _Mapping]] = ..., source_names: _Optional[_Iterable[str]] = ..., destination_names: _Optional[_Iterable[str]] = ..., tunnel: _Optional[_Union[_flow_pb2.Tunnel, _Mapping]] = ..., trace_context: _Optional[_Union[_flow_pb2.TraceContext, _Mapping]] = ..., extension: _Optional[bytes] = ..., imported: _Optional[bytes] = ..., source_service: _Optional[_Union[_flow_pb2.Service, _Mapping]] = ..., destination_service: _Optional[_Union[_flow_pb2.Service, _Mapping]] = ...) -> None: ...
+    def __init__(self, index: _Optional[int] = ..., texts: _Optional[_Iterable[bytes]] = ..., head: _Optional[bytes] = ..., dns: _Optional[_Union[_flow_pb2.DNS, _Mapping]] = ..., source_names: _Optional[_Iterable[str]] = ..., destination_names: _Optional[_Iterable[str]] = ..., tunnel: _Optional[_Union[_flow_pb2.Tunnel, _Mapping]] = ..., trace_id: _Optional[str] = ..., extension: _Optional[bytes] = ..., imported: _Optional[bytes] = ...) -> None: ...
 
 class StatusRequest(_message.Message):
     __slots__ = ()
