@@ -1,0 +1,117 @@
+"""What every face of flowscope asks for: flows once (`get_flows`), flows into a store (`subscribe`), and the status."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from observer.api import observer_pb2
+
+if TYPE_CHECKING:
+    from observer.store import Store
+
+
+class State(enum.StrEnum):
+    """Where a subscription stands."""
+
+    CONNECTING = "connecting"
+    LOADING = "loading"  # what the source held when asked is still arriving
+    LIVE = "live"  # all that was held is in the store; what follows is new
+    RECONNECTING = "reconnecting"  # the server went away; the store keeps what it has
+    ENDED = "ended"  # the source has nothing more to give, or `cancel` was called
+    FAILED = "failed"  # `error` says why
+
+
+class Subscription(Protocol):
+    """A background thread that appends to the caller's store until the source ends or `cancel` is called."""
+
+    @property
+    def state(self) -> State: ...
+
+    @property
+    def error(self) -> str:
+        """Why it failed or is reconnecting, one line for the user; empty otherwise."""
+        ...
+
+    @property
+    def lost(self) -> int:
+        """Flows that the source says this reader has lost."""
+        ...
+
+    def cancel(self) -> None:
+        """Stop; nothing is appended once this returns."""
+        ...
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Block until it ended, failed or was cancelled; False on timeout."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What a source is and what it has lost."""
+
+    server: observer_pb2.ServerStatusResponse
+    node_name: str = ""
+    tier: str = ""  # pcap, flows, packet, bcc, ebpf; empty: not a flowscope server
+    tier_reason: str = ""
+    policy_mode: str = ""
+    losses: Sequence[tuple[str, str, int]] = field(default=())  # stage, reason, number; most numerous first
+
+
+class Source(Protocol):
+    """A server or a capture."""
+
+    name: str
+    """What to show: the server's address, the capture's file name."""
+
+    def get_flows(self, request: observer_pb2.GetFlowsRequest) -> Iterator[observer_pb2.GetFlowsResponse]:
+        """The flows that `request` selects; ends by itself unless it follows. FlowscopeError on failure."""
+        ...
+
+    def subscribe(self, store: Store, request: observer_pb2.GetFlowsRequest) -> Subscription:
+        """Append what `request` selects to `store`, which nobody else may write to, until cancelled."""
+        ...
+
+    def status(self) -> Status:
+        """The status now; FlowscopeError when the source cannot be reached."""
+        ...
+
+    def close(self) -> None:
+        """End every call and subscription."""
+        ...
+
+
+def open_server(address: str) -> Source:
+    """A server at host:port, unix:///path or unix:path; nothing is sent before the first call."""
+    from observer.client.server import ServerSource  # gRPC costs 0.1 s to import
+
+    return ServerSource(address)
+
+
+def open_capture_source(
+    path: Path,
+    *,
+    identities: Path | None = None,
+    policies: Sequence[Path] = (),
+    policy_mode: str = "enforce",
+    realtime: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Source:
+    """A capture file, run through the pipeline in this process; ConfigError, PolicyError or CaptureError when wrong.
+
+    `progress` is called with bytes read and bytes in all, by the thread that reads.
+    """
+    from observer.client.capture import CaptureSource  # numpy and the whole pipeline
+
+    return CaptureSource(
+        path,
+        identities=identities,
+        policies=policies,
+        policy_mode=policy_mode,
+        realtime=realtime,
+        progress=progress,
+    )
