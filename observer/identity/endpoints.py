@@ -50,7 +50,7 @@ class Endpoint:
     @property
     def managed(self) -> bool:
         """Whether it is a workload of ours (an endpoint that policies select), not a reserved identity."""
-        return bool(self.pod)
+        return bool(self.pod) and not 0 < self.identity < FIRST_IDENTITY
 
 
 NO_ENDPOINT: Final = Endpoint()
@@ -61,3 +61,61 @@ class EndpointTable(Numbered[Endpoint]):
 
     def __init__(self) -> None:
         super().__init__(NO_ENDPOINT)
+
+
+MEMO_LIMIT: Final = 65_536
+"""Addresses remembered by an ipcache; a scan over more only costs the slow path again."""
+
+MAPPED: Final = bytes(10) + b"\xff\xff"
+"""What an IPv4 address begins with among 16-byte addresses."""
+
+
+class IpCache:
+    """Longest prefix match from an address to the number of its endpoint; reserved endpoints for all other addresses."""
+
+    def __init__(self, table: EndpointTable, *, dual_stack: bool = False) -> None:
+        """Start with the host's loopback and the world; `dual_stack` splits the world by family, as Cilium does."""
+        self.table = table
+        worlds = (ReservedIdentity.WORLD_IPV4, ReservedIdentity.WORLD_IPV6) if dual_stack else (ReservedIdentity.WORLD,)
+        numbers = [table.intern(reserved_endpoint(world)) for world in worlds]
+        self._world = {4: numbers[0], 6: numbers[-1], 0: 0}
+        self._prefixes: dict[int, dict[int, int]] = {}  # length in bits -> prefix -> endpoint number
+        self._lengths: list[int] = []  # those in use, longest first
+        self._memo: dict[tuple[int, bytes], int] = {}
+        host = table.intern(reserved_endpoint(ReservedIdentity.HOST))
+        self.add(MAPPED + bytes((127, 0, 0, 0)), 96 + 8, host)
+        self.add(bytes(15) + b"\x01", 128, host)
+
+    def add(self, address: bytes, length: int, number: int) -> None:
+        """Give the prefix of `length` bits (0-128; IPv4 counts from 96) to endpoint `number`."""
+        prefixes = self._prefixes.get(length)
+        if prefixes is None:
+            prefixes = self._prefixes[length] = {}
+            self._lengths = sorted(self._prefixes, reverse=True)
+        prefixes[int.from_bytes(address) >> (128 - length)] = number
+        self._memo.clear()
+
+    def lookup(self, family: int, address: bytes) -> int:
+        """The number of the endpoint at a 16-byte address; 0 where there is no address (family 0)."""
+        number = self._memo.get((family, address))
+        if number is None:
+            number = self._search(family, address)
+            if len(self._memo) >= MEMO_LIMIT:
+                self._memo.clear()
+            self._memo[family, address] = number
+        return number
+
+    def _search(self, family: int, address: bytes) -> int:
+        if not family:
+            return 0
+        bits = int.from_bytes(address)
+        for length in self._lengths:
+            number = self._prefixes[length].get(bits >> (128 - length))
+            if number is not None:
+                return number
+        return self._world[family]
+
+
+def reserved_endpoint(identity: ReservedIdentity) -> Endpoint:
+    """What stands for an address that only a reserved identity describes."""
+    return Endpoint(identity=int(identity), labels=(f"reserved:{RESERVED_NAMES[identity]}",))
