@@ -1,0 +1,121 @@
+"""Rows and details as text: widths, signs, escapes."""
+
+import pytest
+from google.protobuf.json_format import ParseDict
+from rich.cells import cell_len
+
+from observer.api import flow_pb2
+from tui.view import cells, detail_lines, duration, fit, layout
+
+
+@pytest.mark.parametrize("width", [80, 100, 119, 120, 160, 200, 400])
+def test_the_columns_fill_the_terminal_exactly(width):
+    columns = layout(width)
+    assert sum(size for _, size in columns) + len(columns) - 1 == width
+
+
+@pytest.mark.parametrize(
+    ("width", "hidden"),
+    [(80, {"node", "type", "latency"}), (100, {"node", "latency"}), (120, {"node"}), (160, set())],
+)
+def test_narrow_terminals_leave_columns_out(width, hidden):
+    shown = {column.field for column, _ in layout(width)}
+    assert {"time", "node", "source", "arrow", "destination", "type", "verdict", "latency", "summary"} - shown == hidden
+
+
+@pytest.mark.parametrize(
+    ("text", "width", "middle", "fitted"),
+    [
+        ("abc", 5, False, "abc  "),
+        ("abcdef", 5, False, "abcd…"),
+        ("shop/payment-gateway-5c4d:8080", 20, True, "shop/payme…5c4d:8080"),
+        ("日本語", 6, False, "日本語"),
+        ("日本語", 5, False, "日本…"),
+        ("日本語日本語", 8, True, "日本 …語"),
+        ("abc", 1, True, "a"),
+        ("", 3, False, "   "),
+    ],
+)
+def test_fit_gives_exactly_the_width(text, width, middle, fitted):
+    got = fit(text, width, middle=middle)
+    assert cell_len(got) == width
+    assert got == fitted
+
+
+@pytest.mark.parametrize(
+    ("latency_ns", "text"), [(840_000, "840us"), (1_200_000, "1.2ms"), (48_000_000, "48.0ms"), (3_400_000_000, "3.4s")]
+)
+def test_duration(latency_ns, text):
+    assert duration(latency_ns) == text
+
+
+def refused() -> flow_pb2.Flow:
+    return ParseDict(
+        {
+            "time": "2026-11-20T10:44:06.913Z",
+            "verdict": "DROPPED",
+            "drop_reason_desc": "POLICY_DENIED",
+            "IP": {"source": "10.0.3.12", "destination": "10.0.3.11", "ipVersion": "IPv4"},
+            "l4": {"TCP": {"source_port": 43122, "destination_port": 8080}},
+            "source": {"identity": 300, "namespace": "shop", "pod_name": "stranger", "labels": ["k8s:app=stranger"]},
+            "destination": {
+                "identity": 301,
+                "namespace": "shop",
+                "pod_name": "payment",
+                "workloads": [{"kind": "Deployment", "name": "payment"}],
+            },
+            "Type": "L7",
+            "l7": {"type": "REQUEST", "http": {"method": "GET", "url": "http://pay/\x1b[31m", "protocol": "HTTP/1.1"}},
+            "event_type": {"type": 129},
+            "is_reply": False,
+            "traffic_direction": "INGRESS",
+            "ingress_denied_by": [{"name": "pay-ingress", "namespace": "shop", "kind": "CiliumNetworkPolicy"}],
+            "Summary": "HTTP/1.1 GET http://pay/\x1b[31m",
+        },
+        flow_pb2.Flow(),
+    )
+
+
+def test_a_refused_request_as_a_row():
+    row = cells(refused())
+    assert (row.time, row.source, row.arrow, row.destination) == (
+        "10:44:06.913",
+        "shop/stranger:43122",
+        "->",
+        "shop/payment:8080",
+    )
+    assert (row.type, row.verdict, row.verdict_name) == ("http-request", "✗ DROPPED", "DROPPED")
+    assert "\x1b" not in "".join(row)
+
+
+def test_a_reply_keeps_the_client_on_the_left():
+    flow = refused()
+    flow.is_reply.value = True
+    flow.source.pod_name, flow.destination.pod_name = "payment", "stranger"
+    row = cells(flow)
+    assert (row.source[:13], row.arrow) == ("shop/stranger", "<-")
+
+
+def test_an_unknown_direction_and_an_unknown_verdict_are_told_as_such():
+    flow = flow_pb2.Flow(verdict=99)
+    row = cells(flow)
+    assert (row.arrow, row.verdict) == ("<>", "? VERDICT_UNKNOWN")
+
+
+def test_the_detail_tells_the_verdict_and_its_rule_first():
+    lines = list(detail_lines(refused()))
+    assert lines[:2] == [
+        ("verdict", "✗ DROPPED  POLICY_DENIED"),
+        ("denied by", "CiliumNetworkPolicy shop/pay-ingress"),
+    ]
+    by_name = dict(lines)
+    assert by_name["source"] == "shop/stranger:43122 (ID:300)"
+    assert by_name["  workload"] == "Deployment/payment"
+    assert by_name["addresses"] == "10.0.3.12 to 10.0.3.11"
+    assert by_name["direction"] == "ingress"
+
+
+def test_plain_default_deny_is_said_in_words():
+    flow = refused()
+    del flow.ingress_denied_by[:]
+    assert dict(detail_lines(flow))["denied by"].startswith("default deny")
