@@ -17,6 +17,7 @@ STREET = [
         "observer.monitor",
         "observer.record",
         "observer.extra",
+        "observer.yamlfile",
     },
     {"observer.api"},
     {"observer.sources"},

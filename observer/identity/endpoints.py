@@ -71,7 +71,7 @@ MAPPED: Final = bytes(10) + b"\xff\xff"
 
 
 class IpCache:
-    """Longest prefix match from an address to the number of its endpoint; reserved endpoints for all other addresses."""
+    """Longest prefix match from an address to the number of its endpoint; reserved ones for the rest."""
 
     def __init__(self, table: EndpointTable, *, dual_stack: bool = False) -> None:
         """Start with the host's loopback and the world; `dual_stack` splits the world by family, as Cilium does."""
