@@ -1,0 +1,166 @@
+"""One TCP connection or UDP pair on its way to messages: bytes are held until detection decides, then a parser reads.
+
+In: bytes of a side in order, gaps, closes. Out: messages whose sides are the true ones. It knows which parser goes with
+which protocol (PARSERS) and nothing of what a parser does. What it holds while undecided is bounded (PROBE_LIMIT).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from observer.l7 import detect
+from observer.l7.detect import Detected, Detection
+from observer.l7.dns import DnsDatagrams, DnsStream
+from observer.l7.http1 import Http1
+from observer.l7.http1_head import HEAD_LIMIT, may_start
+from observer.l7.message import Message, Parser, Side
+from observer.losses import Losses
+
+PARSERS: Final[dict[Detected, Callable[[Losses], Parser]]] = {
+    Detected.HTTP1: Http1,
+    Detected.DNS_STREAM: DnsStream,
+    Detected.DNS_DATAGRAM: DnsDatagrams,
+}
+"""The one table from what was detected to who reads it."""
+
+PROBE_LIMIT: Final = HEAD_LIMIT + 1024
+"""Bytes of one side held while detection has not decided; beyond, the side speaks nothing that is read here."""
+
+DATAGRAM_PROBES: Final = 4
+"""Unreadable datagrams after which a pair counts as opaque."""
+
+
+class _Probe:
+    """What one side has said so far, while nobody knows what it is."""
+
+    __slots__ = ("data", "pieces", "refused", "skipped")
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+        self.pieces: list[tuple[int, int, bytes]] = []  # time_ns, arrival, bytes
+        self.refused = False  # the bytes are nothing that is read here
+        self.skipped = 0  # bytes passed over since then
+
+
+class Conversation:
+    """Bytes of one connection in, messages out; `ports` are (client's, server's) as the caller sees the roles.
+
+    Sides given to feed, gap and close stay the caller's, also after `roles_swapped` became true; sides of messages are
+    the true ones. One call may give messages older than `time_ns`: what was held is read later.
+    """
+
+    __slots__ = (
+        "_arrivals",
+        "_losses",
+        "_misses",
+        "_parser",
+        "_ports",
+        "_probes",
+        "_quiet",
+        "is_datagram",
+        "kind",
+        "roles_swapped",
+    )
+
+    def __init__(self, losses: Losses, ports: tuple[int, int], *, is_datagram: bool = False) -> None:
+        self._losses = losses
+        self._ports = ports
+        self._parser: Parser | None = None
+        self._probes = [_Probe(), _Probe()]
+        self._quiet = False
+        self._misses = 0
+        self._arrivals = 0
+        self.is_datagram = is_datagram
+        """Each feed is one datagram (UDP), not a piece of a stream (TCP)."""
+        self.kind = Detected.MORE
+        """What the connection speaks."""
+        self.roles_swapped = False
+        """The bytes of the caller's Side.CLIENT are a server's: the caller guessed in mid-connection, and wrong."""
+
+    @property
+    def opaque(self) -> bool:
+        """Nothing more will be read: bytes need not be fed, nor kept."""
+        return self._quiet or (self._parser is not None and self._parser.opaque)
+
+    def feed(self, side: Side, data: bytes, time_ns: int) -> list[Message]:
+        """Take the next bytes of a side (of a UDP pair: one datagram) and give the messages they complete."""
+        if self._parser is not None:
+            return self._parser.feed(side.other if self.roles_swapped else side, data, time_ns)
+        if self._quiet:
+            return []
+        return self._probe_datagram(side, data, time_ns) if self.is_datagram else self._probe(side, data, time_ns)
+
+    def gap(self, side: Side, size: int) -> None:
+        """`size` bytes of a side were lost."""
+        if self._parser is not None:
+            self._parser.gap(side.other if self.roles_swapped else side, size)
+        else:
+            skipped = self._probes[side].skipped + size
+            self._probes[side] = _Probe()  # what follows may be a start again
+            self._probes[side].skipped = skipped
+
+    def close(self, side: Side) -> list[Message]:
+        """The side has sent its last byte (FIN, RST or the capture's end)."""
+        if self._parser is not None:
+            return self._parser.close(side.other if self.roles_swapped else side)
+        self._refuse(self._probes[side])
+        return []
+
+    def _probe(self, side: Side, data: bytes, time_ns: int) -> list[Message]:
+        probe = self._probes[side]
+        if probe.refused:
+            probe.skipped += len(data)
+            return []
+        waiting = bool(probe.data)
+        probe.data += data
+        probe.pieces.append((time_ns, self._arrivals, data))
+        self._arrivals += 1
+        if waiting and may_start(probe.data) and b"\n" not in data:
+            # An unfinished line stays unfinished: looking again at every byte would be quadratic.
+            detection = detect.MORE
+        else:
+            detection = detect.stream(probe.data, self._ports)
+        if detection.kind is Detected.MORE and len(probe.data) <= PROBE_LIMIT:
+            return []
+        if detection.kind not in PARSERS:
+            self._refuse(probe)
+            return []
+        return self._start(side, detection)
+
+    def _refuse(self, probe: _Probe) -> None:
+        """Look no more at this side; with both sides refused the connection is opaque."""
+        probe.refused = True
+        probe.skipped += len(probe.data)
+        probe.data.clear()
+        probe.pieces.clear()
+        self._quiet = all(probe.refused for probe in self._probes)
+
+    def _start(self, side: Side, detection: Detection) -> list[Message]:
+        """Give the parser what both sides have said, in the order of arrival."""
+        self._begin(side, detection)
+        held: list[tuple[int, int, bytes, Side]] = []
+        for each in Side:
+            probe = self._probes[each]
+            if probe.skipped and each is not side:
+                self.gap(each, probe.skipped)
+            held += [(*piece, each) for piece in probe.pieces]
+        self._probes = [_Probe(), _Probe()]
+        messages: list[Message] = []
+        for time_ns, _, data, each in sorted(held, key=lambda piece: piece[1]):
+            messages += self.feed(each, data, time_ns)
+        return messages
+
+    def _begin(self, side: Side, detection: Detection) -> None:
+        self.kind = detection.kind
+        self.roles_swapped = detection.side is not None and detection.side is not side
+        self._parser = PARSERS[detection.kind](self._losses)
+
+    def _probe_datagram(self, side: Side, data: bytes, time_ns: int) -> list[Message]:
+        detection = detect.datagram(data, self._ports)
+        if detection.kind not in PARSERS:
+            self._misses += 1
+            self._quiet = self._misses >= DATAGRAM_PROBES
+            return []
+        self._begin(side, detection)
+        return self.feed(side, data, time_ns)

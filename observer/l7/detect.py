@@ -1,0 +1,110 @@
+"""Which L7 protocol do these bytes speak, and which side says them? Pure functions on the first bytes.
+
+In: the first bytes of one side of a stream, or one datagram, and the two ports. Out: a Detection. Bytes decide; ports
+only break ties (DNS has no magic number). It keeps no state and reads nothing beyond the first line or message.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Final, NamedTuple
+
+from observer.l7 import dns_message, http1_head
+from observer.l7.message import Side
+
+DNS_PORTS: Final = frozenset({53, 5353, 5355})
+"""DNS, multicast DNS (RFC 6762) and LLMNR (RFC 4795): one message format."""
+
+NOT_DNS_PORTS: Final = frozenset({137, 138})
+"""NetBIOS names travel in DNS's format (RFC 1002) and mean something else."""
+
+
+class Detected(enum.Enum):
+    """What detection says; every member from HTTP1 on has a parser in conversation.PARSERS."""
+
+    MORE = enum.auto()  # too few bytes to tell
+    NONE = enum.auto()  # nothing that is read here
+    HTTP1 = enum.auto()
+    DNS_STREAM = enum.auto()
+    DNS_DATAGRAM = enum.auto()
+
+
+class Detection(NamedTuple):
+    """What the bytes are, and whose they are where that shows."""
+
+    kind: Detected
+    side: Side | None = None
+
+
+MORE: Final = Detection(Detected.MORE)
+NONE: Final = Detection(Detected.NONE)
+
+
+def stream(data: bytes | bytearray, ports: tuple[int, int]) -> Detection:
+    """Say what the first bytes of one side of a TCP stream are; MORE until its first line or message is there."""
+    if not data:
+        return MORE
+    for probe in (_http1, _dns_stream):
+        detection = probe(data, ports)
+        if detection.kind is not Detected.NONE:
+            return detection
+    return NONE
+
+
+def datagram(data: bytes, ports: tuple[int, int]) -> Detection:
+    """Say what one UDP datagram is; never MORE."""
+    if not DNS_PORTS.isdisjoint(ports):
+        side = Side.SERVER if dns_message.is_response(data) else Side.CLIENT
+        # Whoever uses 5353 on both ends asks and answers from the same port (RFC 6762, 6): roles do not show.
+        return Detection(Detected.DNS_DATAGRAM, None if ports[0] == ports[1] else side)
+    if NOT_DNS_PORTS.isdisjoint(ports) and dns_message.is_sane(data):
+        return Detection(Detected.DNS_DATAGRAM, Side.SERVER if dns_message.is_response(data) else Side.CLIENT)
+    return NONE
+
+
+def orientation(payload: bytes) -> Side | None:
+    """Say whether these first bytes of a packet look like a client's (a request) or a server's (a response)."""
+    detection = stream(payload, (0, 0))
+    if detection.side is None and dns_message.is_sane(payload):
+        return Side.SERVER if dns_message.is_response(payload) else Side.CLIENT
+    return detection.side
+
+
+def _http1(data: bytes | bytearray, ports: tuple[int, int]) -> Detection:
+    """A request line or a status line, whole (RFC 9112, 3 and 4)."""
+    start = http1_head.empty_lines(data)
+    if start == len(data):
+        return MORE  # empty lines only (RFC 9112, 2.2)
+    if not http1_head.may_start(data):
+        return NONE
+    end = data.find(b"\n", start)
+    if end < 0:
+        return MORE if len(data) - start <= http1_head.HEAD_LIMIT else NONE
+    line = bytes(data[start:end])
+    if http1_head.status_line(line) is not None:
+        return Detection(Detected.HTTP1, Side.SERVER)
+    if http1_head.request_line(line) is not None:
+        return Detection(Detected.HTTP1, Side.CLIENT)
+    return NONE
+
+
+def _dns_stream(data: bytes | bytearray, ports: tuple[int, int]) -> Detection:
+    """A length and a DNS message (RFC 1035, 4.2.2); without the port the whole message has to be sane."""
+    if not DNS_PORTS.isdisjoint(ports):
+        if len(data) < 2 + dns_message.HEADER_SIZE:
+            return MORE
+        if not dns_message.is_plausible_header(data[2:14], int.from_bytes(data[:2], "big")):
+            return NONE
+    else:
+        size = int.from_bytes(data[:2], "big")
+        if data[0] > dns_message.SANE_SIZE >> 8 or (
+            len(data) >= 2 and not dns_message.HEADER_SIZE < size <= dns_message.SANE_SIZE
+        ):
+            return NONE
+        if len(data) >= 2 + dns_message.HEADER_SIZE and not dns_message.is_plausible_header(data[2:14], size):
+            return NONE
+        if len(data) < 2 + size:
+            return MORE
+        if not dns_message.is_sane(bytes(data[2 : 2 + size])):
+            return NONE
+    return Detection(Detected.DNS_STREAM, Side.SERVER if dns_message.is_response(data[2:14]) else Side.CLIENT)

@@ -1,0 +1,233 @@
+"""One DNS message: bytes to names, types, addresses and codes.
+
+RFC 1035 (format and compression), 3596 (AAAA), 6891 (extended rcode), 4343 (names as text); 6762 and 4795 (multicast
+DNS and LLMNR share the format). A message that breaks off behind its question is read as far as it goes. It refuses to know
+connections, zones, signatures and what records other than addresses and aliases say.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv6Address
+from typing import Final
+
+from observer.l7.dns_types import type_name
+
+HEADER_SIZE: Final = 12
+SANE_SIZE: Final = 1232
+"""Octets a message may have that is recognised without its port (what EDNS senders keep to)."""
+
+NAME_LIMIT: Final = 255
+"""Octets of a name on the wire (RFC 1035, 2.3.4)."""
+
+POINTER_LIMIT: Final = 32
+"""Compression pointers followed within one name."""
+
+QUESTION_LIMIT: Final = 64
+"""Questions of one message; multicast DNS asks several at once."""
+
+ANSWER_LIMIT: Final = 256
+"""Answer records of one message that are told."""
+
+_HEADER: Final = struct.Struct("!6H")
+_RECORD: Final = struct.Struct("!HHIH")  # type, class, TTL, length
+_QUESTION: Final = struct.Struct("!HH")
+_SHORT: Final = struct.Struct("!H")
+_A, _CNAME, _AAAA, _OPT = 1, 5, 28, 41
+_RESPONSE: Final = 0x8000
+_SMALLEST_QUESTION, _SMALLEST_RECORD = 5, 11
+
+_ESCAPED: Final = tuple(  # RFC 4343, 2.1: octets other than graphic ASCII as backslash and three decimal digits
+    b"\\" + bytes([octet]) if octet in b".\\" else bytes([octet]) if 0x21 <= octet <= 0x7E else b"\\%03d" % octet
+    for octet in range(256)
+)
+_PLAIN: Final = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")
+_PLAIN_OCTETS: Final = bytes(sorted(_PLAIN))
+
+
+class MalformedError(Exception):
+    """Bytes that are no DNS; never leaves l7/. Its text is the reason that is counted."""
+
+
+@dataclass(slots=True)
+class DnsMessage:
+    """What one message says."""
+
+    id: int
+    is_response: bool
+    rcode: int
+    query: bytes = b""  # the first question's name, as text
+    qtype: int | None = None
+    qtypes: list[int] = field(default_factory=list)
+    ips: list[str] = field(default_factory=list)
+    cnames: list[str] = field(default_factory=list)
+    rrtypes: list[int] = field(default_factory=list)
+    ttl: int | None = None
+    damage: str = ""  # why reading ended behind the question
+    untold: int = 0  # answers beyond ANSWER_LIMIT
+    end: int = 0  # where reading ended
+
+
+def is_response(data: bytes | bytearray) -> bool:
+    """The QR bit."""
+    return len(data) > 2 and data[2] >= 0x80
+
+
+def is_plausible_header(header: bytes | bytearray, size: int) -> bool:
+    """Whether 12 octets can head a message of `size` octets: known opcode, Z unset, counts that fit."""
+    _, flags, questions, answers, authorities, additionals = _HEADER.unpack(header)
+    records = answers + authorities + additionals
+    return (
+        (flags >> 11 & 15) in (0, 1, 2, 4, 5)
+        and not flags & 0x40
+        and questions + records > 0
+        and HEADER_SIZE + questions * _SMALLEST_QUESTION + records * _SMALLEST_RECORD <= size
+    )
+
+
+def is_sane(data: bytes) -> bool:
+    """Whether `data` is DNS beyond reasonable doubt: one plain question of known type, and no octet left over."""
+    if not HEADER_SIZE < len(data) <= SANE_SIZE or not is_plausible_header(data[:HEADER_SIZE], len(data)):
+        return False
+    if data[2] & 0x78 or data[4:6] != b"\0\1" or (not is_response(data) and data[6:10] != b"\0\0\0\0"):
+        return False  # a standard query asks one question and answers nothing
+    try:
+        message = read_message(data)
+    except MalformedError:
+        return False
+    return (
+        not message.damage
+        and message.end == len(data)
+        and not message.query.strip(_PLAIN_OCTETS + b".")
+        and message.qtype is not None
+        and not type_name(message.qtype).startswith("TYPE")
+    )
+
+
+def read_name(data: bytes, position: int) -> tuple[bytes, int]:
+    """Read a name as text ending in a dot, and the position behind it (RFC 1035, 3.1 and 4.1.4)."""
+    parts: list[bytes] = []
+    after = -1
+    octets = 1
+    pointers = 0
+    start = position  # of the run of labels being read: a pointer has to go before it
+    size = len(data)
+    while True:
+        if position >= size:
+            raise MalformedError("name cut short")
+        length = data[position]
+        if length >= 0xC0:
+            if position + 1 >= size:
+                raise MalformedError("name cut short")
+            target = (length & 0x3F) << 8 | data[position + 1]
+            pointers += 1
+            if target >= start:  # RFC 1035, 4.1.4: to a *prior* occurrence; this alone rules out loops
+                raise MalformedError("compression pointer not backwards")
+            if pointers > POINTER_LIMIT:
+                raise MalformedError("too many compression pointers")
+            if after < 0:
+                after = position + 2
+            position = start = target
+            continue
+        if length >= 0x40:
+            raise MalformedError("unknown label type")  # RFC 6891, 5
+        position += 1
+        if not length:
+            break
+        octets += length + 1
+        if octets > NAME_LIMIT:
+            raise MalformedError("name too long")
+        label = data[position : position + length]
+        if len(label) < length:
+            raise MalformedError("name cut short")
+        parts.append(label if _PLAIN.issuperset(label) else b"".join([_ESCAPED[octet] for octet in label]))
+        position += length
+    return b".".join(parts) + b".", position if after < 0 else after
+
+
+def _skip_name(data: bytes, position: int) -> int:
+    size = len(data)
+    while position < size:
+        length = data[position]
+        if length >= 0xC0:
+            return position + 2
+        if length >= 0x40:
+            raise MalformedError("unknown label type")
+        position += length + 1
+        if not length:
+            return position
+    raise MalformedError("name cut short")
+
+
+def read_message(data: bytes) -> DnsMessage:
+    """Read one message; raises MalformedError where not even the question can be read."""
+    if len(data) < HEADER_SIZE:
+        raise MalformedError("header cut short")
+    identifier, flags, questions, answers, authorities, additionals = _HEADER.unpack_from(data)
+    if questions > QUESTION_LIMIT:
+        raise MalformedError("too many questions")
+    message = DnsMessage(identifier, bool(flags & _RESPONSE), flags & 15)
+    position = HEADER_SIZE
+    for _ in range(questions):
+        name, position = read_name(data, position)
+        if position + 4 > len(data):
+            raise MalformedError("question cut short")
+        qtype, _ = _QUESTION.unpack_from(data, position)
+        position += 4
+        if not message.qtypes:
+            message.query, message.qtype = name, qtype
+        message.qtypes.append(qtype)
+    message.end = position
+    try:
+        for _ in range(answers):
+            message.end = _read_answer(data, message.end, message)
+        for _ in range(authorities + additionals):
+            message.end = _read_other(data, message.end, message)
+    except MalformedError as malformed:
+        message.damage = str(malformed)
+    return message
+
+
+def _record(data: bytes, position: int) -> tuple[int, int, int, int]:
+    """Type, TTL, and the bounds of a record's data (RFC 1035, 4.1.3)."""
+    position = _skip_name(data, position)
+    if position + _RECORD.size > len(data):
+        raise MalformedError("record cut short")
+    rrtype, _, ttl, length = _RECORD.unpack_from(data, position)
+    position += _RECORD.size
+    if position + length > len(data):
+        raise MalformedError("record cut short")
+    return rrtype, ttl, position, position + length
+
+
+def _read_answer(data: bytes, position: int, message: DnsMessage) -> int:
+    rrtype, ttl, start, end = _record(data, position)
+    if len(message.rrtypes) >= ANSWER_LIMIT:
+        message.untold += 1
+        return end
+    if rrtype == _A:
+        if end - start != 4:
+            raise MalformedError("address of wrong length")
+        message.ips.append(str(IPv4Address(data[start:end])))
+    elif rrtype == _AAAA:  # RFC 3596, 2.2
+        if end - start != 16:
+            raise MalformedError("address of wrong length")
+        message.ips.append(str(IPv6Address(data[start:end])))
+    elif rrtype == _CNAME:
+        name, after = read_name(data, start)
+        if after != end:
+            raise MalformedError("alias of wrong length")
+        message.cnames.append(name.decode("ascii"))
+    message.rrtypes.append(rrtype)
+    if ttl >> 31:
+        ttl = 0  # RFC 2181, 8: a value with the top bit set counts as zero
+    message.ttl = ttl if message.ttl is None else min(message.ttl, ttl)
+    return end
+
+
+def _read_other(data: bytes, position: int, message: DnsMessage) -> int:
+    rrtype, ttl, _, end = _record(data, position)
+    if rrtype == _OPT:
+        message.rcode |= ttl >> 24 << 4  # RFC 6891, 6.1.3
+    return end

@@ -1,0 +1,436 @@
+"""HTTP/1.x as a passive observer reads it: bytes of both sides in, requests and responses out (RFC 9110, RFC 9112).
+
+A message is told when its header section is complete; bodies are passed over by arithmetic and never looked at. After
+lost bytes a side looks for the next plausible start line. What cannot be known (a response whose request went by
+unseen) is told as unknown. It refuses to know what travels in bodies, and what an upgraded connection speaks.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from observer.l7.http1_head import (
+    AUTHORITY,
+    EMPTY_LINES,
+    FIELD_LINE,
+    FIELDS,
+    HEAD_END,
+    HEAD_LIMIT,
+    MALFORMED_START,
+    START_IN_LINE,
+    START_LINE,
+    Fields,
+    StartLine,
+    is_plausible,
+    read_fields,
+)
+from observer.l7.message import Message, Side
+from observer.l7.pairing import Pairing
+from observer.losses import Losses
+from observer.record import HttpMethod, L7Kind, L7Type
+
+CHUNK_LINE_LIMIT: Final = 4_096
+"""Octets of a chunk-size line with its extensions (RFC 9112, 7.1.1 asks for a limit)."""
+
+TRAILER_LIMIT: Final = 65_536
+"""Octets of a trailer section."""
+
+WAITING_LIMIT: Final = 65_536
+"""Octets held while the answer to CONNECT or Upgrade is out."""
+
+WAITS_LIMIT: Final = 16
+"""How often a connection's CONNECT or Upgrade makes its next bytes wait; then they are read as they come."""
+
+_CHUNK_DIGITS_LIMIT: Final = 15  # of a chunk size: fits 60 bits
+
+_CHUNK_SIZE: Final = re.compile(rb"([0-9A-Fa-f]+)[ \t]*(?:;|\r?\Z)")  # RFC 9112, 7.1.1: BWS may stand before extensions
+
+METHODS: Final[dict[bytes, HttpMethod]] = {
+    method.name.encode(): method for method in HttpMethod if method not in (HttpMethod.UNKNOWN, HttpMethod.OTHER)
+}
+
+
+class State(enum.Enum):
+    """What the next byte of a side belongs to; `Http1._steps` says who reads it."""
+
+    START = enum.auto()  # empty lines or a start line
+    FIELDS = enum.auto()  # the header section
+    BODY = enum.auto()  # `remaining` octets of a length-delimited body
+    CHUNK_SIZE = enum.auto()
+    CHUNK_DATA = enum.auto()  # `remaining` octets of a chunk
+    CHUNK_END = enum.auto()  # the line end after a chunk's data
+    TRAILER = enum.auto()
+    UNTIL_CLOSE = enum.auto()  # a body that ends with the connection
+    WAITING = enum.auto()  # after CONNECT or Upgrade: what this is depends on the answer
+    RESYNC = enum.auto()  # position lost: any line may be a start line
+    TRIAL = enum.auto()  # the header section of a start line found that way
+
+
+_NO_START: Final = StartLine(0)
+
+
+@dataclass(slots=True)
+class _Stream:
+    """One side's place in its bytes."""
+
+    side: Side
+    state: State = State.START
+    buffer: bytearray = field(default_factory=bytearray)  # an unfinished line or header section
+    overlong: bool = False  # `buffer` went over its limit, its beginning was dropped
+    start: StartLine = _NO_START
+    section: bytearray = field(default_factory=bytearray)  # TRIAL: the lines so far
+    remaining: int = 0  # of a body or chunk; TRAILER: octets still allowed
+
+
+class Http1:
+    """Parser of one connection."""
+
+    def __init__(self, losses: Losses) -> None:
+        self.opaque = False
+        self._losses = losses
+        self._streams = (_Stream(Side.CLIENT), _Stream(Side.SERVER))
+        self._pairing = Pairing(losses)
+        self._awaited: Message | None = None  # the CONNECT or Upgrade request whose answer decides
+        self._held: list[tuple[bytes, int]] = []
+        self._held_size = 0
+        self._waits = WAITS_LIMIT
+        self._steps: dict[State, Callable[[_Stream, bytes, int, int, list[Message]], int]] = {
+            State.START: self._start,
+            State.FIELDS: self._fields,
+            State.BODY: self._body,
+            State.CHUNK_SIZE: self._chunk_size,
+            State.CHUNK_DATA: self._body,
+            State.CHUNK_END: self._chunk_end,
+            State.TRAILER: self._trailer,
+            State.UNTIL_CLOSE: self._until_close,
+            State.WAITING: self._waiting,
+            State.RESYNC: self._resync,
+            State.TRIAL: self._trial,
+        }
+
+    def feed(self, side: Side, data: bytes, time_ns: int) -> list[Message]:
+        """Take the next bytes of a side and give the messages whose header section they complete."""
+        out: list[Message] = []
+        stream = self._streams[side]
+        position, end = 0, len(data)
+        while position < end and not self.opaque:
+            position = self._steps[stream.state](stream, data, position, time_ns, out)
+        return out
+
+    def gap(self, side: Side, size: int) -> None:
+        """Pass over lost bytes exactly where a body's length is known; else look for the next start line."""
+        stream = self._streams[side]
+        if stream.state is State.UNTIL_CLOSE:
+            return
+        if stream.state in (State.BODY, State.CHUNK_DATA) and size <= stream.remaining:
+            self._skip(stream, size)
+            return
+        if stream.state is State.WAITING:
+            self._held.clear()
+        self._pairing.lost.add(side)
+        self._lose_position(stream)
+
+    def close(self, side: Side) -> list[Message]:
+        """End a side: what waited for an answer that will not come is read as HTTP; an unfinished head is counted."""
+        stream = self._streams[side]
+        out: list[Message] = []
+        if stream.state is State.WAITING:
+            self._release(out)
+        if self.opaque:
+            return out
+        if stream.state is State.FIELDS or (stream.state is State.START and stream.buffer):
+            self._losses.count("http1", "head cut short")
+        stream.state = State.UNTIL_CLOSE
+        stream.buffer.clear()
+        return out
+
+    # Start lines and header sections
+
+    def _start(self, stream: _Stream, data: bytes, position: int, time_ns: int, out: list[Message]) -> int:
+        if not stream.buffer:
+            match = EMPTY_LINES.match(data, position)  # RFC 9112, 2.2
+            if match and match.end() > position:
+                return match.end()
+        line, position, whole = _take_line(stream, data, position, HEAD_LIMIT)
+        if line is None:
+            return position
+        start = START_LINE[stream.side](line) if whole else None
+        if start is not None:
+            stream.start = start
+            stream.state = State.FIELDS
+            return position
+        self._losses.count("http1", MALFORMED_START[stream.side] if whole else "start line too long")
+        self._lose_position(stream)
+        self._search(stream, line)
+        return position
+
+    def _fields(self, stream: _Stream, data: bytes, position: int, time_ns: int, out: list[Message]) -> int:
+        buffer = stream.buffer
+        if not buffer and position:  # the start line's end is in `data`: no copy
+            match = HEAD_END.search(data, position - 1)
+            if match and match.start() < position + HEAD_LIMIT:
+                self._told(stream, data[position - 1 : match.start() + 1], time_ns, out)
+                return match.end()
+        before = len(buffer)
+        if not before:
+            buffer += b"\n"
+            before = 1
+        buffer += data[position:]
+        match = HEAD_END.search(buffer, max(0, before - 2))
+        # Without an end 3 octets more may be its beginning: the verdict must not depend on where the bytes were cut.
+        stream.overlong |= match.start() > HEAD_LIMIT if match else len(buffer) > HEAD_LIMIT + 3
+        if match is None:
+            if stream.overlong:
+                del buffer[:-2]  # enough to see the end
+            return len(data)
+        head = b"" if stream.overlong else bytes(buffer[: match.start() + 1])
+        position += match.end() - before
+        buffer.clear()
+        self._told(stream, head, time_ns, out)
+        return position
+
+    def _told(self, stream: _Stream, head: bytes, time_ns: int, out: list[Message]) -> None:
+        """A header section is complete: tell the message and decide where it ends. `head` starts with a line end."""
+        overlong, stream.overlong = stream.overlong, False
+        if overlong:
+            self._losses.count("http1", "header section too large")
+        elif not FIELDS.fullmatch(head):
+            self._losses.count("http1", "malformed field line")
+        fields = read_fields(head, stream.start.version, self._losses)
+        if stream.side is Side.CLIENT:
+            message = self._request(stream.start, fields, head[1:], time_ns)
+            message.incomplete = overlong
+            out.append(message)
+            awaits = fields.upgrade or message.method == HttpMethod.CONNECT
+            if awaits and self._waits and not overlong:
+                self._waits -= 1
+                self._awaited = message
+            self._request_body(stream, fields, overlong)
+        else:
+            self._response(stream, fields, head[1:], time_ns, overlong, out)
+
+    def _request(self, start: StartLine, fields: Fields, head: bytes, time_ns: int) -> Message:
+        method = METHODS.get(start.method, HttpMethod.OTHER)
+        host = fields.host
+        if method is HttpMethod.CONNECT:
+            host = start.target  # RFC 9112, 3.3: in authority-form the target is the authority
+        elif start.target[:1] not in b"/*" and (authority := AUTHORITY.match(start.target)):
+            host = authority[1]  # RFC 9112, 3.2.2: in absolute-form the Host field is ignored
+        texts = (start.target, host) if method is not HttpMethod.OTHER else (start.target, host, start.method)
+        message = Message(
+            L7Kind.HTTP, L7Type.REQUEST, Side.CLIENT, time_ns, texts, int(method), start.version, head=head
+        )
+        self._pairing.ask(message)
+        return message
+
+    def _response(
+        self, stream: _Stream, fields: Fields, head: bytes, time_ns: int, overlong: bool, out: list[Message]
+    ) -> None:
+        code = stream.start.code
+        if 100 <= code < 200 and code != 101:
+            stream.state = State.START  # RFC 9110, 15.2: interim, the response is still to come
+            return
+        request = self._pairing.answer(time_ns)
+        message = Message(
+            L7Kind.HTTP, L7Type.RESPONSE, Side.SERVER, time_ns, version=stream.start.version, code=code, head=head
+        )
+        message.incomplete = overlong or request is None
+        if request is not None:
+            message.request, message.texts, message.method = request, request.texts, request.method
+            message.latency_ns = time_ns - request.time_ns
+        out.append(message)
+        tunnel = request is not None and request.method == HttpMethod.CONNECT and 200 <= code < 300
+        if tunnel or code == 101:  # RFC 9110, 9.3.6 and 15.2.2: what follows is another protocol
+            self.opaque = True
+            self._held.clear()
+            return
+        self._response_body(stream, request, fields, overlong)
+        if self._awaited is not None and (request is None or request is self._awaited):
+            self._release(out)
+
+    # Where a message ends: RFC 9112, 6.3, in its order
+
+    def _request_body(self, stream: _Stream, fields: Fields, overlong: bool) -> None:
+        if overlong:
+            self._lose_position(stream)
+        elif fields.coding is not None:
+            if fields.coding == b"chunked":
+                stream.state = State.CHUNK_SIZE
+            else:  # item 4: no way to find the end; the server answers 400 and closes
+                self._losses.count("http1", "request of unknown length")
+                self._lose_position(stream)
+        elif fields.faulty:  # item 5
+            self._lose_position(stream)
+        elif fields.length:  # item 6
+            stream.state, stream.remaining = State.BODY, fields.length
+        else:  # item 7
+            self._end_message(stream)
+
+    def _response_body(self, stream: _Stream, request: Message | None, fields: Fields, overlong: bool) -> None:
+        bodyless = request is not None and request.method == HttpMethod.HEAD
+        if bodyless or stream.start.code in (204, 304):  # item 1
+            self._end_message(stream)
+        elif overlong:
+            self._lose_position(stream)
+        elif fields.coding is not None:  # items 3 and 4
+            stream.state = State.CHUNK_SIZE if fields.coding == b"chunked" else State.UNTIL_CLOSE
+        elif fields.faulty:  # item 5
+            self._lose_position(stream)
+        elif fields.length is None:  # item 8
+            stream.state = State.UNTIL_CLOSE
+        elif fields.length:  # item 6
+            stream.state, stream.remaining = State.BODY, fields.length
+        else:
+            self._end_message(stream)
+
+    def _end_message(self, stream: _Stream) -> None:
+        waits = stream.side is Side.CLIENT and self._awaited is not None
+        stream.state = State.WAITING if waits else State.START
+
+    # Bodies
+
+    def _body(self, stream: _Stream, data: bytes, position: int, time_ns: int, out: list[Message]) -> int:
+        size = min(stream.remaining, len(data) - position)
+        self._skip(stream, size)
+        return position + size
+
+    def _skip(self, stream: _Stream, size: int) -> None:
+        stream.remaining -= size
+        if not stream.remaining:
+            if stream.state is State.CHUNK_DATA:
+                stream.state = State.CHUNK_END
+            else:
+                self._end_message(stream)
+
+    def _until_close(self, stream: _Stream, data: bytes, position: int, time_ns: int, out: list[Message]) -> int:
+        return len(data)
+
+    def _chunk_size(self, stream: _Stream, data: bytes, position: int, time_ns: int, out: list[Message]) -> int:
+        line, position, whole = _take_line(stream, data, position, CHUNK_LINE_LIMIT)
+        if line is None:
+            return position
+        match = _CHUNK_SIZE.match(line) if whole else None
+        digits = match[1].lstrip(b"0") if match else b""
+        if match is None or len(digits) > _CHUNK_DIGITS_LIMIT:
+            self._losses.count("http1", "malformed chunk size" if whole else "chunk-size line too long")
+            self._lose_position(stream)
+            self._search(stream, line)
+        elif digits:
+            stream.state, stream.remaining = State.CHUNK_DATA, int(digits, 16)
+        else:
+            stream.state, stream.remaining = State.TRAILER, TRAILER_LIMIT  # RFC 9112, 7.1.2
+        return position
+
+    def _chunk_end(self, stream: _Stream, data: bytes, position: int, time_ns: int, out: list[Message]) -> int:
+        line, position, _ = _take_line(stream, data, position, CHUNK_LINE_LIMIT)
+        if line is None:
+            return position
+        if line in (b"", b"\r"):
+            stream.state = State.CHUNK_SIZE
+        else:
+            self._losses.count("http1", "malformed chunk end")
+            self._lose_position(stream)
+            self._search(stream, line)
+        return position
+
+    def _trailer(self, stream: _Stream, data: bytes, position: int, time_ns: int, out: list[Message]) -> int:
+        line, position, whole = _take_line(stream, data, position, TRAILER_LIMIT)
+        if line is None:
+            return position
+        stream.remaining -= len(line)
+        if line in (b"", b"\r"):
+            self._end_message(stream)
+        elif stream.remaining < 0 or not whole:
+            self._losses.count("http1", "trailer section too large")
+            self._lose_position(stream)
+        return position
+
+    # After CONNECT and Upgrade
+
+    def _waiting(self, stream: _Stream, data: bytes, position: int, time_ns: int, out: list[Message]) -> int:
+        self._held.append((data[position:], time_ns))
+        self._held_size += len(data) - position
+        if self._held_size > WAITING_LIMIT:
+            self._losses.count("http1", "no answer to CONNECT or Upgrade")
+            self._waits = 0
+            self._release(out)
+        return len(data)
+
+    def _release(self, out: list[Message]) -> None:
+        """The connection stays HTTP: read what the client has sent since."""
+        self._awaited = None
+        stream = self._streams[Side.CLIENT]
+        if stream.state is not State.WAITING:
+            return
+        stream.state = State.START
+        held, self._held, self._held_size = self._held, [], 0
+        for data, time_ns in held:
+            out += self.feed(Side.CLIENT, data, time_ns)
+
+    # After lost bytes
+
+    def _lose_position(self, stream: _Stream) -> None:
+        stream.state = State.RESYNC
+        stream.overlong = False
+        stream.buffer.clear()
+        stream.section.clear()
+
+    def _resync(self, stream: _Stream, data: bytes, position: int, time_ns: int, out: list[Message]) -> int:
+        line, position, _ = _take_line(stream, data, position, HEAD_LIMIT)
+        if line is not None:
+            self._search(stream, line)
+        return position
+
+    def _search(self, stream: _Stream, line: bytes) -> None:
+        """Look for a start line in a line; what follows it has to bear it out (TRIAL)."""
+        start = START_LINE[stream.side](line)
+        if start is None or (stream.side is Side.CLIENT and start.method not in METHODS):
+            match = START_IN_LINE[stream.side].search(line)
+            start = START_LINE[stream.side](line[match.start() :]) if match else start
+        if start is not None and len(start.target.split(None, 1)) < 2:
+            stream.start = start
+            stream.state = State.TRIAL
+            stream.section += b"\n"
+
+    def _trial(self, stream: _Stream, data: bytes, position: int, time_ns: int, out: list[Message]) -> int:
+        line, position, whole = _take_line(stream, data, position, HEAD_LIMIT)
+        if line is None:
+            return position
+        if line in (b"", b"\r"):
+            head = bytes(stream.section)
+            self._lose_position(stream)
+            if is_plausible(stream.start, head):
+                self._told(stream, head, time_ns, out)
+        elif whole and FIELD_LINE.fullmatch(line) and len(stream.section) + len(line) < HEAD_LIMIT:
+            stream.section += line + b"\n"
+        else:
+            self._lose_position(stream)
+            self._search(stream, line)
+        return position
+
+
+def _take_line(stream: _Stream, data: bytes, position: int, limit: int) -> tuple[bytes | None, int, bool]:
+    """The line that ends in `data`, without its LF, else None; the next position; whether it kept to the limit.
+
+    Of a line beyond the limit the last `limit` octets are given, wherever the bytes were cut.
+    """
+    buffer = stream.buffer
+    end = data.find(b"\n", position)
+    if end < 0:
+        buffer += data[position:]
+        if len(buffer) > 2 * limit:
+            del buffer[:-limit]
+            stream.overlong = True
+        return None, len(data), True
+    line = data[position:end]
+    if buffer:
+        buffer += line
+        line = bytes(buffer)
+        buffer.clear()
+    whole = not stream.overlong and len(line) <= limit
+    stream.overlong = False
+    return line[-limit:], end + 1, whole

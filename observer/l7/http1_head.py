@@ -1,0 +1,144 @@
+"""The heads of HTTP/1.x messages: start lines, and the fields that say where a message ends and whom it is for.
+
+Pure functions from bytes to small tuples (RFC 9110, 5; RFC 9112, 2-6). Regular expressions here take time linear in
+their input whatever it holds. They refuse to know connections; what is wrong with a field is counted.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final, NamedTuple
+
+from observer.losses import Losses
+
+HEAD_LIMIT: Final = 65_536
+"""Octets of start line and header section together, and of any other line (RFC 9112, 3 asks for 8000 at least)."""
+
+METHOD_LIMIT: Final = 32
+"""Octets of a method."""
+
+EMPTY_LINES_LIMIT: Final = 16
+"""Octets of empty lines that may come before a first start line for it to be detected."""
+
+_DIGITS_LIMIT: Final = 18  # of a Content-Length: fits 63 bits
+
+_TCHAR: Final = rb"!#$%&'*+\-.^_`|~0-9A-Za-z"  # RFC 9110, 5.6.2
+EMPTY_LINES: Final = re.compile(rb"[\r\n]*")
+_MAY_START: Final = re.compile(rb"HTTP/1|[%s]{1,%d}(?:[ \t]|\Z)|HTTP/\Z" % (_TCHAR, METHOD_LIMIT))
+_METHOD: Final = re.compile(rb"[%s]{1,%d}" % (_TCHAR, METHOD_LIMIT))
+_VERSION: Final = re.compile(rb"HTTP/1\.([0-9])")
+_STATUS: Final = re.compile(rb"HTTP/1\.([0-9])[ \t]+([0-9]{3})(?![^ \t\r\n])")  # RFC 9112, 4: the reason may be absent
+HEAD_END: Final = re.compile(rb"\n\r?\n")
+FIELD_LINE: Final = re.compile(rb"(?:[%s]+:|[ \t])[^\0]*" % _TCHAR)
+FIELDS: Final = re.compile(rb"(?:\n[%s]+:[^\n\0]*(?:\n[ \t][^\n\0]*)*)*\n" % _TCHAR)
+_CONTROL: Final = re.compile(  # the fields that decide on host and body, obs-fold included (RFC 9112, 5.2)
+    rb"\n(host|content-length|transfer-encoding|upgrade)([ \t]*):([^\n]*(?:\n[ \t][^\n]*)*)", re.IGNORECASE
+)
+AUTHORITY: Final = re.compile(rb"[A-Za-z][A-Za-z0-9+.\-]*://(?:[^/?#@]*@)?([^/?#]*)")  # RFC 3986, 3.2
+START_IN_LINE: Final = (  # by Side: a body without line end may stand right before the start line that is searched
+    re.compile(rb"(?:GET|HEAD|POST|PUT|DELETE|CONNECT|OPTIONS|TRACE|PATCH) [^ \t\r]+ HTTP/1\.[01]\r?\Z"),
+    re.compile(rb"HTTP/1\.[01] [1-5][0-9]{2}(?=[ \r]|\Z)"),
+)
+
+
+class StartLine(NamedTuple):
+    """A request line (RFC 9112, 3) or a status line (4)."""
+
+    version: int  # 10, 11
+    method: bytes = b""
+    target: bytes = b""
+    code: int = 0
+
+
+def empty_lines(data: bytes | bytearray) -> int:
+    """How many octets of empty lines come first (RFC 9112, 2.2: ignore them)."""
+    match = EMPTY_LINES.match(data)
+    return match.end() if match else 0
+
+
+def may_start(data: bytes | bytearray) -> bool:
+    """Whether `data`, perhaps unfinished, begins like a start line."""
+    start = empty_lines(data)
+    return start <= EMPTY_LINES_LIMIT and (start == len(data) or _MAY_START.match(data, start) is not None)
+
+
+def request_line(line: bytes) -> StartLine | None:
+    """Read a request line; white space is taken leniently, and a target may hold it (RFC 9112, 3 and 3.2)."""
+    first = line.split(None, 1)
+    if len(first) != 2 or line[:1].isspace() or not _METHOD.fullmatch(first[0]):
+        return None
+    last = first[1].rsplit(None, 1)
+    if len(last) != 2:
+        return None
+    version = _VERSION.fullmatch(last[1])
+    return StartLine(10 + int(version[1]), method=first[0], target=last[0]) if version else None
+
+
+def status_line(line: bytes) -> StartLine | None:
+    """Read a status line."""
+    match = _STATUS.match(line)
+    return StartLine(10 + int(match[1]), code=int(match[2])) if match else None
+
+
+START_LINE: Final = (request_line, status_line)  # by Side
+MALFORMED_START: Final = ("malformed request line", "malformed status line")  # by Side
+
+
+class Fields(NamedTuple):
+    """The header fields that decide where a message ends and whom it is for."""
+
+    host: bytes = b""
+    length: int | None = None
+    coding: bytes | None = None  # last transfer coding, lower case
+    faulty: bool = False  # Content-Length cannot be trusted
+    upgrade: bool = False
+
+
+def is_plausible(start: StartLine, head: bytes) -> bool:
+    """Whether a head found by search is one: a 1.1 request has a Host (RFC 9112, 3.2), a response a field."""
+    if start.code or start.version == 10:
+        return len(head) > 1
+    return any(match[1].lower() == b"host" for match in _CONTROL.finditer(head))
+
+
+def read_fields(head: bytes, version: int, losses: Losses) -> Fields:
+    """Read the control fields of a header section that starts with a line end; count what is wrong with them."""
+    host, lengths, codings, upgrade = b"", b"", b"", False
+    hosts = 0
+    for name, space, value in _CONTROL.findall(head):
+        if space:
+            losses.count("http1", "white space before colon")  # RFC 9112, 5.1
+        value = value.strip()
+        match name.lower():
+            case b"host":
+                hosts += 1
+                host = host or value
+            case b"content-length":
+                lengths += b"," + value
+            case b"transfer-encoding":
+                codings += b"," + value
+            case _:
+                upgrade = True
+    if hosts > 1:
+        losses.count("http1", "several Host fields")  # RFC 9112, 3.2
+    coding = None
+    length: int | None = None
+    faulty = False
+    if codings:
+        coding = codings.rpartition(b",")[2].strip().lower()
+        if lengths:  # RFC 9112, 6.1 and 6.3 item 3: Transfer-Encoding overrides
+            losses.count("http1", "both Transfer-Encoding and Content-Length")
+        if version == 10:
+            losses.count("http1", "Transfer-Encoding in HTTP/1.0")  # RFC 9112, 6.1
+    elif lengths:
+        values = {value.strip() for value in lengths[1:].split(b",")}
+        digits = values.pop()
+        if values:
+            losses.count("http1", "conflicting Content-Length")  # RFC 9112, 6.3 item 5
+            faulty = True
+        elif not digits.isdigit() or len(digits.lstrip(b"0")) > _DIGITS_LIMIT:
+            losses.count("http1", "invalid Content-Length")
+            faulty = True
+        else:
+            length = int(digits.lstrip(b"0") or b"0")
+    return Fields(host, length, coding, faulty, upgrade)
