@@ -7,18 +7,31 @@ gRPC and no output format.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from observer.api import observer_pb2
 from observer.errors import FilterError
 from observer.extra import Extra
-from observer.filters.flowfilter import FilterTree
+from observer.filters.flowfilter import FilterTree, compile_filters
 from observer.record import Records
 from observer.store import Sequences, Store
+from observer.wire import FlowEncoder
+
+BLOCK: Final = 16_384
+"""Rows looked at in one step, so that a mask stays in the processor's cache and a selection under 8 MiB."""
+FIRST_BLOCK: Final = 512
+"""Rows of the first step back from the newest flow: `last 20` seldom needs more."""
+LOST_INTERVAL_NS: Final = 1_000_000_000
+"""A reader hears of losses once in so long (Hubble's hubble-lost-event-send-interval)."""
+POLL_S: Final = 0.1
+"""How long a follower may take to notice that it is cancelled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +43,9 @@ class Selection:
     extras: list[Extra | None]
     nodes: npt.NDArray[np.uint16]
 
+    def __len__(self) -> int:
+        return len(self.sequences)
+
 
 @dataclass(frozen=True, slots=True)
 class Lost:
@@ -40,7 +56,7 @@ class Lost:
     last_ns: int
 
 
-class InvalidArgument(FilterError):
+class InvalidQueryError(FilterError):
     """The selectors of a request contradict each other (gRPC INVALID_ARGUMENT; other FilterErrors are UNKNOWN)."""
 
 
@@ -48,17 +64,37 @@ class InvalidArgument(FilterError):
 class Query:
     """A validated request: the compiled filters and the selectors."""
 
-    filters: FilterTree
+    filters: FilterTree = field(default_factory=compile_filters)
     number: int = 0
     first: bool = False
     follow: bool = False
     since_ns: int | None = None
     until_ns: int | None = None
 
+    def __post_init__(self) -> None:
+        if self.first and self.follow:
+            raise InvalidQueryError("first cannot be specified with follow")
+
     @classmethod
     def from_request(cls, request: observer_pb2.GetFlowsRequest) -> Query:
-        """Compile a request; FilterError, or InvalidArgument where the selectors contradict each other."""
-        raise NotImplementedError
+        """Compile a request; FilterError, or InvalidQueryError where the selectors contradict each other."""
+        if request.first and request.follow:  # before the filters, as Hubble does
+            raise InvalidQueryError("first cannot be specified with follow")
+        return cls(
+            compile_filters(request.whitelist, request.blacklist),
+            number=request.number,
+            first=request.first,
+            follow=request.follow,
+            since_ns=_nanoseconds(request.since) if request.HasField("since") else None,
+            until_ns=_nanoseconds(request.until) if request.HasField("until") else None,
+        )
+
+
+def _nanoseconds(stamp: Timestamp) -> int:
+    """The time of a protobuf Timestamp; FilterError outside of years 1 to 9999."""
+    if not (-62_135_596_800 <= stamp.seconds <= 253_402_300_799 and 0 <= stamp.nanos < 1_000_000_000):
+        raise FilterError(f"invalid timestamp: {stamp.seconds} seconds and {stamp.nanos} nanoseconds")
+    return stamp.seconds * 1_000_000_000 + stamp.nanos
 
 
 def select(store: Store, query: Query, *, cancelled: Callable[[], bool] = lambda: False) -> Iterator[Selection | Lost]:
@@ -66,4 +102,224 @@ def select(store: Store, query: Query, *, cancelled: Callable[[], bool] = lambda
 
     A Lost comes at most once a second, and once more at the end for what was not yet told.
     """
-    raise NotImplementedError
+    return _Reader(store, query, cancelled).read()
+
+
+class _Reader:
+    """One reader's way through the ring."""
+
+    def __init__(self, store: Store, query: Query, cancelled: Callable[[], bool]) -> None:
+        self._store = store
+        self._query = query
+        self._cancelled = cancelled
+        self._encoder: FlowEncoder | None = None
+        self._ended = False  # by `until`
+        self._lost = 0
+        self._lost_first_ns = 0
+        self._lost_last_ns = 0
+        self._lost_told_ns = 0
+
+    def read(self) -> Iterator[Selection | Lost]:
+        """Everything, in order."""
+        query, store = self._query, self._store
+        stop = store.next
+        all_held = query.first or query.since_ns is not None or query.number >= len(store)
+        if query.number and not all_held:
+            yield from self._last(query.number, stop)
+        elif query.number or query.since_ns is not None or not query.follow:
+            yield from self._forward(store.first, stop, 0 if query.follow else query.number)
+        if query.follow:
+            cursor = stop
+            while not self._ended and not self._cancelled():
+                if store.wait(cursor, POLL_S):
+                    stop = store.next
+                    yield from self._forward(cursor, stop, 0)
+                    cursor = stop
+                elif store.closed:
+                    break
+                else:
+                    yield from self._tell_lost()
+        yield from self._tell_lost(last=True)
+
+    def _forward(self, cursor: int, stop: int, limit: int) -> Iterator[Selection | Lost]:
+        """The rows from `cursor` up to `stop`, at most `limit` matches (0: all)."""
+        found = 0
+        while cursor < stop and not self._ended and not self._cancelled():
+            first = self._store.first
+            if cursor < first:  # the writer went past: go on at what is left of the range
+                self._overtaken(min(first, stop) - cursor)
+                cursor = min(first, stop)
+                continue
+            selection, cursor = self._block(cursor, min(cursor + BLOCK, stop))
+            if limit and len(selection) > limit - found:
+                selection = _rows(selection, slice(0, limit - found))
+            found += len(selection)
+            if len(selection):
+                yield selection
+            yield from self._tell_lost()
+            if limit and found >= limit:
+                return
+
+    def _block(self, start: int, stop: int) -> tuple[Selection, int]:
+        """What passes of a range of rows, time range included, and where to go on.
+
+        Rows that were overwritten while they were read are counted as lost, and nothing that they said is believed.
+        """
+        query = self._query
+        parts = []
+        for columns in self._store.columns(start, stop):
+            times = columns["time_ns"]
+            length = columns.length
+            if query.until_ns is not None:
+                # The ring is taken to be in order of time: the first flow that is later ends the query.
+                late = _after(times, query.until_ns)
+                length = int(np.argmax(late)) if late.any() else length
+            maybe, sure = query.filters.bounds(columns)
+            if query.since_ns is not None:
+                inside = _not_before(times, query.since_ns)
+                maybe, sure = (maybe & inside,) * 2 if maybe is sure else (maybe & inside, sure & inside)
+            parts.append((columns.start, length, np.flatnonzero(maybe[:length]), sure))
+            if length < columns.length:
+                break
+        sequences = np.concatenate([part_start + rows for part_start, _, rows, _ in parts])
+        certain = np.concatenate([sure[rows] for _, _, rows, sure in parts])
+        records, extras, nodes, whole = self._store.take(sequences)
+        passed = self._store.first  # from here on, one answer for all rows: lost or seen
+        if passed > start:
+            self._overtaken(min(passed, stop) - start)
+        part_start, length, _, sure = parts[-1]
+        if length < len(sure):
+            if part_start + length < passed:
+                return _rows(Selection(whole, records, extras, nodes), slice(0, 0)), min(passed, stop)
+            self._ended = True
+        kept = slice(int(np.searchsorted(whole, passed)), len(whole))
+        selection = _rows(Selection(whole, records, extras, nodes), kept)
+        return self._certain(selection, certain[len(sequences) - len(selection) :]), stop
+
+    def _certain(self, selection: Selection, certain: npt.NDArray[np.bool_]) -> Selection:
+        """Ask exactly where the mask was not certain."""
+        if certain.all():
+            return selection
+        keep = certain.copy()
+        for row in np.flatnonzero(~certain).tolist():
+            keep[row] = self._matches(selection, row)
+        return _rows(selection, np.flatnonzero(keep))
+
+    def _matches(self, selection: Selection, row: int) -> bool:
+        if self._encoder is None:
+            self._encoder = FlowEncoder(self._store)
+        flow = self._encoder.flow(
+            selection.records[row : row + 1],
+            selection.extras[row],
+            int(selection.sequences[row]),
+            int(selection.nodes[row]),
+        )
+        return self._query.filters.exact(flow)
+
+    def _last(self, number: int, stop: int) -> Iterator[Selection | Lost]:
+        """The last `number` matches before `stop`, oldest first.
+
+        With `until`, those of them that stand before the first later flow: Hubble goes back without regard to time.
+        """
+        found: list[Sequences] = []
+        count = 0
+        end = stop
+        size = FIRST_BLOCK
+        while count < number and end > self._store.first and not self._cancelled():
+            start = max(end - size, self._store.first)
+            sequences = self._newest(start, end, number - count)
+            found.append(sequences)
+            count += len(sequences)
+            end = start
+            size = min(size * 2, BLOCK)
+        if not count:
+            return
+        matches = np.concatenate(found[::-1])
+        oldest = int(matches[0]) if count >= number else end
+        if self._query.until_ns is not None:
+            matches = matches[: int(np.searchsorted(matches, self._first_after(oldest, stop)))]
+        for position in range(0, len(matches), BLOCK):
+            part = matches[position : position + BLOCK]
+            records, extras, nodes, whole = self._store.take(part)
+            if len(whole) < len(part):
+                self._overtaken(len(part) - len(whole))
+            if len(whole):
+                yield Selection(whole, records, extras, nodes)
+            yield from self._tell_lost()
+
+    def _newest(self, start: int, stop: int, number: int) -> Sequences:
+        """The sequence numbers of the last `number` matches of a range, ascending; overwritten rows are no matches."""
+        filters = self._query.filters
+        wanted: list[int] = []
+        for columns in reversed(self._store.columns(start, stop)):
+            maybe, sure = filters.bounds(columns)
+            rows = np.flatnonzero(maybe)
+            if maybe is sure or sure[rows].all():
+                rows = rows[max(0, len(rows) - (number - len(wanted))) :]
+                wanted.extend((columns.start + rows)[::-1].tolist())
+            else:
+                certain = sure[rows]
+                records, extras, nodes, whole = self._store.take(columns.start + rows)
+                selection = Selection(whole, records, extras, nodes)
+                certain = certain[len(rows) - len(whole) :].tolist()
+                for row in range(len(selection) - 1, -1, -1):
+                    if len(wanted) == number:
+                        break
+                    if certain[row] or self._matches(selection, row):
+                        wanted.append(int(whole[row]))
+            if len(wanted) >= number:
+                break
+        sequences = np.array(wanted[::-1], np.int64)
+        return sequences[int(np.searchsorted(sequences, self._store.first)) :]
+
+    def _first_after(self, start: int, stop: int) -> int:
+        """The first row of a range that is later than `until`, else `stop`."""
+        assert self._query.until_ns is not None
+        for columns in self._store.columns(start, stop):
+            late = _after(columns["time_ns"], self._query.until_ns)
+            late[: max(0, self._store.first - columns.start)] = False  # overwritten meanwhile
+            if late.any():
+                self._ended = True
+                return columns.start + int(np.argmax(late))
+        return stop
+
+    def _overtaken(self, count: int) -> None:
+        """Note rows that this reader will never see."""
+        now = time.time_ns()
+        if not self._lost:
+            self._lost_first_ns = now
+        self._lost_last_ns = now
+        self._lost += count
+        self._store.count_overtaken(count)
+
+    def _tell_lost(self, *, last: bool = False) -> Iterator[Lost]:
+        """The losses not yet told, if it is time to tell them."""
+        if not self._lost:
+            return
+        now = time.monotonic_ns()
+        if not last and self._lost_told_ns and now - self._lost_told_ns < LOST_INTERVAL_NS:
+            return
+        self._lost_told_ns = now
+        count, self._lost = self._lost, 0
+        yield Lost(count, self._lost_first_ns, self._lost_last_ns)
+
+
+def _rows(selection: Selection, rows: slice | npt.NDArray[np.intp]) -> Selection:
+    """Some rows of a selection."""
+    if isinstance(rows, slice) and rows.stop - rows.start == len(selection):
+        return selection
+    numbers = range(rows.start, rows.stop) if isinstance(rows, slice) else rows.tolist()
+    return Selection(
+        selection.sequences[rows],
+        selection.records[rows],
+        [selection.extras[row] for row in numbers],
+        selection.nodes[rows],
+    )
+
+
+def _after(times: npt.NDArray[np.uint64], time_ns: int) -> npt.NDArray[np.bool_]:
+    return times > np.uint64(min(time_ns, (1 << 64) - 1)) if time_ns >= 0 else np.ones(len(times), np.bool_)
+
+
+def _not_before(times: npt.NDArray[np.uint64], time_ns: int) -> npt.NDArray[np.bool_]:
+    return times >= np.uint64(min(time_ns, (1 << 64) - 1)) if time_ns >= 0 else np.ones(len(times), np.bool_)

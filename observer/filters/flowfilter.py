@@ -7,29 +7,64 @@ whitelist without blacklist. It knows no store's rows beyond their columns and b
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from observer.api import flow_pb2
+from observer.errors import FilterError
+from observer.filters import endpoint, event, l7, network
+from observer.filters.index import Bounds, Mask, Term, all_of, any_of, certain, without
 from observer.store import Columns
+
+FAMILIES: Final = (event, network, endpoint, l7)
+"""In the order of their masks' cost, so that the cheap ones can end a block early."""
+
+
+class _Filter:
+    """One FlowFilter: its fields, all of which must match."""
+
+    def __init__(self, wanted: flow_pb2.FlowFilter) -> None:
+        if wanted.experimental.cel_expression:
+            raise FilterError("CEL expressions are not supported: use the other fields of the filter")
+        self._terms: list[Term] = [term for family in FAMILIES for term in family.terms(wanted)]
+
+    def exact(self, flow: flow_pb2.Flow) -> bool:
+        return all(term.exact(flow) for term in self._terms)
+
+    def index(self, columns: Columns) -> Bounds:
+        return all_of([term.index for term in self._terms], columns)
 
 
 class FilterTree:
     """What compile_filters makes of a whitelist and a blacklist."""
 
-    matches_all: bool
-    """No filter at all: every flow passes."""
+    def __init__(self, whitelist: list[_Filter], blacklist: list[_Filter]) -> None:
+        self._whitelist = whitelist
+        self._blacklist = blacklist
+        self.matches_all: Final = not whitelist and not blacklist
+        """No filter at all: every flow passes."""
 
     def exact(self, flow: flow_pb2.Flow) -> bool:
         """Whether the flow passes."""
-        raise NotImplementedError
+        if self._whitelist and not any(wanted.exact(flow) for wanted in self._whitelist):
+            return False
+        return not any(unwanted.exact(flow) for unwanted in self._blacklist)
 
-    def bounds(self, columns: Columns) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    def bounds(self, columns: Columns) -> Bounds:
         """(maybe, sure), one bool a row: what is not `maybe` cannot pass, what is `sure` does, the rest needs exact."""
-        raise NotImplementedError
+        if self._whitelist:
+            bounds = any_of([wanted.index for wanted in self._whitelist], columns)
+        else:
+            bounds = certain(np.ones(columns.length, np.bool_))
+        if self._blacklist:
+            bounds = without(bounds, any_of([unwanted.index for unwanted in self._blacklist], columns))
+        imported = None if self.matches_all else columns.imported
+        if imported is None:
+            return bounds
+        return bounds[0] | imported, bounds[1] & ~imported
 
-    def mask(self, columns: Columns) -> tuple[npt.NDArray[np.bool_], bool]:
+    def mask(self, columns: Columns) -> tuple[Mask, bool]:
         """The rows that may pass, and whether all of them do."""
         maybe, sure = self.bounds(columns)
         return maybe, maybe is sure or bool(np.array_equal(maybe, sure))
@@ -39,4 +74,4 @@ def compile_filters(
     whitelist: Iterable[flow_pb2.FlowFilter] = (), blacklist: Iterable[flow_pb2.FlowFilter] = ()
 ) -> FilterTree:
     """Compile two lists of filters; FilterError names the value that is refused, in Hubble's words."""
-    raise NotImplementedError
+    return FilterTree([_Filter(wanted) for wanted in whitelist], [_Filter(unwanted) for unwanted in blacklist])
