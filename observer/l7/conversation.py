@@ -12,7 +12,7 @@ from typing import Final
 from observer.l7 import detect
 from observer.l7.detect import Detected, Detection
 from observer.l7.dns import DnsDatagrams, DnsStream
-from observer.l7.http1 import Http1
+from observer.l7.http1 import METHODS, Http1
 from observer.l7.http1_head import HEAD_LIMIT, may_start
 from observer.l7.message import Message, Parser, Side
 from observer.losses import Losses
@@ -131,24 +131,26 @@ class Conversation:
     def _refuse(self, probe: _Probe) -> None:
         """Look no more at this side; with both sides refused the connection is opaque."""
         probe.refused = True
-        probe.skipped += len(probe.data)
+        # A broken request is told from another protocol by the answer: if that is HTTP, the parser shall count it.
+        if probe.data.split(b" ", 1)[0] not in METHODS:
+            probe.skipped += len(probe.data)
+            probe.pieces.clear()
         probe.data.clear()
-        probe.pieces.clear()
         self._quiet = all(probe.refused for probe in self._probes)
 
     def _start(self, side: Side, detection: Detection) -> list[Message]:
         """Give the parser what both sides have said, in the order of arrival."""
         self._begin(side, detection)
-        held: list[tuple[int, int, bytes, Side]] = []
-        for each in Side:
-            probe = self._probes[each]
-            if probe.skipped and each is not side:
-                self.gap(each, probe.skipped)
-            held += [(*piece, each) for piece in probe.pieces]
-        self._probes = [_Probe(), _Probe()]
+        probes, self._probes = self._probes, [_Probe(), _Probe()]
         messages: list[Message] = []
+        for each in Side:
+            if probes[each].skipped and not probes[each].pieces:
+                self.gap(each, probes[each].skipped)  # before the first bytes of any side
+        held = [(*piece, each) for each in Side for piece in probes[each].pieces]
         for time_ns, _, data, each in sorted(held, key=lambda piece: piece[1]):
             messages += self.feed(each, data, time_ns)
+        if probes[side.other].skipped and probes[side.other].pieces:
+            self.gap(side.other, probes[side.other].skipped)
         return messages
 
     def _begin(self, side: Side, detection: Detection) -> None:

@@ -1,8 +1,8 @@
 """One DNS message: bytes to names, types, addresses and codes.
 
 RFC 1035 (format and compression), 3596 (AAAA), 6891 (extended rcode), 4343 (names as text); 6762 and 4795 (multicast
-DNS and LLMNR share the format). A message that breaks off behind its question is read as far as it goes. It refuses to know
-connections, zones, signatures and what records other than addresses and aliases say.
+DNS and LLMNR share the format). A message that breaks off behind its question is read as far as it goes. It refuses to
+know connections, zones, signatures and what records other than addresses and aliases say.
 """
 
 from __future__ import annotations

@@ -83,6 +83,7 @@ class _Stream:
     overlong: bool = False  # `buffer` went over its limit, its beginning was dropped
     start: StartLine = _NO_START
     section: bytearray = field(default_factory=bytearray)  # TRIAL: the lines so far
+    time_ns: int = 0  # of the start line
     remaining: int = 0  # of a body or chunk; TRAILER: octets still allowed
 
 
@@ -98,6 +99,7 @@ class Http1:
         self._held: list[tuple[bytes, int]] = []
         self._held_size = 0
         self._waits = WAITS_LIMIT
+        self._late: list[Message] = []  # told by a gap, given with the next bytes
         self._steps: dict[State, Callable[[_Stream, bytes, int, int, list[Message]], int]] = {
             State.START: self._start,
             State.FIELDS: self._fields,
@@ -114,7 +116,7 @@ class Http1:
 
     def feed(self, side: Side, data: bytes, time_ns: int) -> list[Message]:
         """Take the next bytes of a side and give the messages whose header section they complete."""
-        out: list[Message] = []
+        out, self._late = self._late, []
         stream = self._streams[side]
         position, end = 0, len(data)
         while position < end and not self.opaque:
@@ -130,23 +132,35 @@ class Http1:
             self._skip(stream, size)
             return
         if stream.state is State.WAITING:
+            self._awaited = None
             self._held.clear()
+        self._cut(stream, self._late)
         self._pairing.lost.add(side)
         self._lose_position(stream)
 
     def close(self, side: Side) -> list[Message]:
         """End a side: what waited for an answer that will not come is read as HTTP; an unfinished head is counted."""
         stream = self._streams[side]
-        out: list[Message] = []
+        out, self._late = self._late, []
         if stream.state is State.WAITING:
             self._release(out)
-        if self.opaque:
-            return out
-        if stream.state is State.FIELDS or (stream.state is State.START and stream.buffer):
-            self._losses.count("http1", "head cut short")
-        stream.state = State.UNTIL_CLOSE
-        stream.buffer.clear()
+        if not self.opaque:
+            self._cut(stream, out)
+            self._lose_position(stream)
+            stream.state = State.UNTIL_CLOSE
         return out
+
+    def _cut(self, stream: _Stream, out: list[Message]) -> None:
+        """A head will never be complete: tell what there is of it (snap length, lost bytes, early end)."""
+        if stream.state is State.FIELDS:
+            self._losses.count("http1", "head cut short")
+            head = bytes(stream.buffer) if not stream.overlong else b""
+            self._told(stream, head[: head.rfind(b"\n") + 1] or b"\n", stream.time_ns, out, whole=False)
+        elif stream.state is State.TRIAL and is_plausible(stream.start, head := bytes(stream.section)):
+            self._losses.count("http1", "head cut short")
+            self._told(stream, head, stream.time_ns, out, whole=False)
+        elif stream.state is State.START and stream.buffer:
+            self._losses.count("http1", "start line cut short")
 
     # Start lines and header sections
 
@@ -160,12 +174,12 @@ class Http1:
             return position
         start = START_LINE[stream.side](line) if whole else None
         if start is not None:
-            stream.start = start
+            stream.start, stream.time_ns = start, time_ns
             stream.state = State.FIELDS
             return position
         self._losses.count("http1", MALFORMED_START[stream.side] if whole else "start line too long")
         self._lose_position(stream)
-        self._search(stream, line)
+        self._search(stream, line, time_ns)
         return position
 
     def _fields(self, stream: _Stream, data: bytes, position: int, time_ns: int, out: list[Message]) -> int:
@@ -187,36 +201,39 @@ class Http1:
             if stream.overlong:
                 del buffer[:-2]  # enough to see the end
             return len(data)
-        head = b"" if stream.overlong else bytes(buffer[: match.start() + 1])
+        whole, stream.overlong = not stream.overlong, False
+        head = bytes(buffer[: match.start() + 1]) if whole else b"\n"
         position += match.end() - before
         buffer.clear()
-        self._told(stream, head, time_ns, out)
+        if not whole:
+            self._losses.count("http1", "header section too large")
+        self._told(stream, head, time_ns, out, whole)
         return position
 
-    def _told(self, stream: _Stream, head: bytes, time_ns: int, out: list[Message]) -> None:
-        """A header section is complete: tell the message and decide where it ends. `head` starts with a line end."""
-        overlong, stream.overlong = stream.overlong, False
-        if overlong:
-            self._losses.count("http1", "header section too large")
-        elif not FIELDS.fullmatch(head):
+    def _told(self, stream: _Stream, head: bytes, time_ns: int, out: list[Message], whole: bool = True) -> None:
+        """Tell a message and decide where it ends. `head` starts with a line end; not `whole`: fields are missing."""
+        if not FIELDS.fullmatch(head):
             self._losses.count("http1", "malformed field line")
         fields = read_fields(head, stream.start.version, self._losses)
         if stream.side is Side.CLIENT:
             message = self._request(stream.start, fields, head[1:], time_ns)
-            message.incomplete = overlong
+            message.incomplete = not whole
             out.append(message)
-            awaits = fields.upgrade or message.method == HttpMethod.CONNECT
-            if awaits and self._waits and not overlong:
+            if self._waits and (fields.upgrade or message.method == HttpMethod.CONNECT):
                 self._waits -= 1
                 self._awaited = message
-            self._request_body(stream, fields, overlong)
+            self._request_body(stream, fields)
         else:
-            self._response(stream, fields, head[1:], time_ns, overlong, out)
+            self._response(stream, fields, head[1:], time_ns, whole, out)
+        if not whole and not self.opaque:
+            if stream.side is Side.CLIENT:
+                self._awaited = None
+            self._lose_position(stream)
 
     def _request(self, start: StartLine, fields: Fields, head: bytes, time_ns: int) -> Message:
         method = METHODS.get(start.method, HttpMethod.OTHER)
         host = fields.host
-        if method is HttpMethod.CONNECT:
+        if method is HttpMethod.CONNECT and start.target[:1] != b"/":
             host = start.target  # RFC 9112, 3.3: in authority-form the target is the authority
         elif start.target[:1] not in b"/*" and (authority := AUTHORITY.match(start.target)):
             host = authority[1]  # RFC 9112, 3.2.2: in absolute-form the Host field is ignored
@@ -228,7 +245,7 @@ class Http1:
         return message
 
     def _response(
-        self, stream: _Stream, fields: Fields, head: bytes, time_ns: int, overlong: bool, out: list[Message]
+        self, stream: _Stream, fields: Fields, head: bytes, time_ns: int, whole: bool, out: list[Message]
     ) -> None:
         code = stream.start.code
         if 100 <= code < 200 and code != 101:
@@ -238,7 +255,7 @@ class Http1:
         message = Message(
             L7Kind.HTTP, L7Type.RESPONSE, Side.SERVER, time_ns, version=stream.start.version, code=code, head=head
         )
-        message.incomplete = overlong or request is None
+        message.incomplete = not whole or request is None
         if request is not None:
             message.request, message.texts, message.method = request, request.texts, request.method
             message.latency_ns = time_ns - request.time_ns
@@ -248,16 +265,14 @@ class Http1:
             self.opaque = True
             self._held.clear()
             return
-        self._response_body(stream, request, fields, overlong)
+        self._response_body(stream, request, fields)
         if self._awaited is not None and (request is None or request is self._awaited):
             self._release(out)
 
     # Where a message ends: RFC 9112, 6.3, in its order
 
-    def _request_body(self, stream: _Stream, fields: Fields, overlong: bool) -> None:
-        if overlong:
-            self._lose_position(stream)
-        elif fields.coding is not None:
+    def _request_body(self, stream: _Stream, fields: Fields) -> None:
+        if fields.coding is not None:
             if fields.coding == b"chunked":
                 stream.state = State.CHUNK_SIZE
             else:  # item 4: no way to find the end; the server answers 400 and closes
@@ -270,12 +285,10 @@ class Http1:
         else:  # item 7
             self._end_message(stream)
 
-    def _response_body(self, stream: _Stream, request: Message | None, fields: Fields, overlong: bool) -> None:
+    def _response_body(self, stream: _Stream, request: Message | None, fields: Fields) -> None:
         bodyless = request is not None and request.method == HttpMethod.HEAD
         if bodyless or stream.start.code in (204, 304):  # item 1
             self._end_message(stream)
-        elif overlong:
-            self._lose_position(stream)
         elif fields.coding is not None:  # items 3 and 4
             stream.state = State.CHUNK_SIZE if fields.coding == b"chunked" else State.UNTIL_CLOSE
         elif fields.faulty:  # item 5
@@ -318,7 +331,7 @@ class Http1:
         if match is None or len(digits) > _CHUNK_DIGITS_LIMIT:
             self._losses.count("http1", "malformed chunk size" if whole else "chunk-size line too long")
             self._lose_position(stream)
-            self._search(stream, line)
+            self._search(stream, line, time_ns)
         elif digits:
             stream.state, stream.remaining = State.CHUNK_DATA, int(digits, 16)
         else:
@@ -334,7 +347,7 @@ class Http1:
         else:
             self._losses.count("http1", "malformed chunk end")
             self._lose_position(stream)
-            self._search(stream, line)
+            self._search(stream, line, time_ns)
         return position
 
     def _trailer(self, stream: _Stream, data: bytes, position: int, time_ns: int, out: list[Message]) -> int:
@@ -382,17 +395,17 @@ class Http1:
     def _resync(self, stream: _Stream, data: bytes, position: int, time_ns: int, out: list[Message]) -> int:
         line, position, _ = _take_line(stream, data, position, HEAD_LIMIT)
         if line is not None:
-            self._search(stream, line)
+            self._search(stream, line, time_ns)
         return position
 
-    def _search(self, stream: _Stream, line: bytes) -> None:
+    def _search(self, stream: _Stream, line: bytes, time_ns: int) -> None:
         """Look for a start line in a line; what follows it has to bear it out (TRIAL)."""
         start = START_LINE[stream.side](line)
         if start is None or (stream.side is Side.CLIENT and start.method not in METHODS):
             match = START_IN_LINE[stream.side].search(line)
             start = START_LINE[stream.side](line[match.start() :]) if match else start
         if start is not None and len(start.target.split(None, 1)) < 2:
-            stream.start = start
+            stream.start, stream.time_ns = start, time_ns
             stream.state = State.TRIAL
             stream.section += b"\n"
 
@@ -409,7 +422,7 @@ class Http1:
             stream.section += line + b"\n"
         else:
             self._lose_position(stream)
-            self._search(stream, line)
+            self._search(stream, line, time_ns)
         return position
 
 
