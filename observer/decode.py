@@ -8,12 +8,50 @@ reason, never raised. Knows nothing of connections; tunnels are not entered, the
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from observer.fragments import Fragments
+from observer.ip import IpHeaders
 from observer.losses import Losses
+from observer.record import Protocol
 from observer.sources.frames import Frames
+from observer.sources.gather import gather
+
+_TCP: Final = np.dtype(
+    [
+        ("source", ">u2"),
+        ("destination", ">u2"),
+        ("sequence", ">u4"),
+        ("acknowledgment", ">u4"),
+        ("flags", ">u2"),  # the upper four bits are the header's length in words
+        ("window", ">u2"),
+        ("checksum", ">u2"),
+        ("urgent", ">u2"),
+    ]
+)
+_UDP_LENGTH: Final = slice(4, 6)
+_ICMP_ID: Final = slice(4, 6)
+
+_HEADERS: Final = {
+    Protocol.TCP: (20, "TCP header"),
+    Protocol.UDP: (8, "UDP header"),
+    Protocol.SCTP: (12, "SCTP header"),
+    Protocol.ICMP: (4, "ICMP header"),
+    Protocol.ICMPV6: (4, "ICMPv6 header"),
+}
+"""Least bytes of the L4 headers that are read."""
+
+_LEAST: Final = np.zeros(256, np.int64)
+for _protocol, (_size, _) in _HEADERS.items():
+    _LEAST[_protocol] = _size
+_HAS_PORTS: Final = np.zeros(256, np.bool_)
+_HAS_PORTS[[Protocol.TCP, Protocol.UDP, Protocol.SCTP]] = True
+_IS_ICMP: Final = np.zeros(256, np.bool_)
+_IS_ICMP[[Protocol.ICMP, Protocol.ICMPV6]] = True
+_ICMP_HEADER: Final = 8
 
 
 @dataclass(slots=True)
@@ -78,10 +116,96 @@ class Decoder:
 
     def __init__(self, losses: Losses) -> None:
         self._losses = losses
+        self._fragments = Fragments(losses)
 
     def decode(self, frames: Frames) -> Packets:
         """The IP packets of a batch."""
-        raise NotImplementedError
+        return _packets(IpHeaders(frames, self._losses, self._fragments))
 
     def finish(self) -> None:
         """Count the fragments whose datagram never became whole: at the end of the capture."""
+        self._fragments.finish()
+
+
+def _packets(ip: IpHeaders) -> Packets:
+    """Read the L4 headers and keep the rows that are packets."""
+    rows = np.flatnonzero(ip.alive)
+    protocol = ip.protocol[rows]
+    start = ip.position[rows]
+    ip_end = ip.ip_start[rows] + ip.ip_length[rows]
+    end = np.minimum(ip.captured_end[rows], ip_end)
+    captured = end - start
+    ip.refuse(rows, ip_end < start, "extension headers longer than the packet")
+    least = _LEAST[protocol]
+    short = captured < least
+    if short.any():
+        for number, (_, name) in _HEADERS.items():
+            ip.refuse(rows, short & (protocol == number), f"truncated {name}")
+    raw = gather(ip.data, start, 20)
+    head: Any = raw.view(_TCP)
+    octets = raw.view("u1").reshape(-1, 20)
+    header = least.copy()
+    tcp = protocol == Protocol.TCP
+    if tcp.any():
+        header[tcp] = (head["flags"][tcp] >> 12).astype(np.int64) * 4
+        ip.refuse(rows, tcp & (header < 20), "TCP header length below 20")
+        ip.refuse(rows, tcp & (start + header > ip_end), "TCP header longer than the packet")
+    udp = protocol == Protocol.UDP
+    if udp.any():
+        length = octets[:, _UDP_LENGTH].copy().view(">u2")[:, 0].astype(np.int64)
+        ip.refuse(rows, udp & (length > 0) & (length < 8), "UDP length below 8")
+        announced = udp & (length >= 8)  # 0: a jumbogram, or segmentation left to the card
+        ip_end = np.where(announced, np.minimum(ip_end, start + length), ip_end)
+        end = np.minimum(end, ip_end)
+    icmp = _IS_ICMP[protocol]
+    icmp_type = np.zeros(len(rows), np.uint8)
+    icmp_code = np.zeros(len(rows), np.uint8)
+    icmp_id = np.zeros(len(rows), np.uint16)
+    if icmp.any():
+        header[icmp] = np.clip(captured[icmp], 0, _ICMP_HEADER)
+        icmp_type[icmp] = octets[icmp, 0]
+        icmp_code[icmp] = octets[icmp, 1]
+        v4 = protocol == Protocol.ICMP
+        echo = np.where(v4, np.isin(icmp_type, (0, 8)), np.isin(icmp_type, (128, 129)))
+        echo &= icmp & (captured >= _ICMP_HEADER)
+        icmp_id[echo] = octets[echo, _ICMP_ID].copy().view(">u2")[:, 0]
+    payload_start = start + header
+    missing = np.maximum(ip_end - np.maximum(end, payload_start), 0)
+    payload_start = np.minimum(payload_start, end)
+    ported = _HAS_PORTS[protocol]
+    frames, found = ip.frames, ip.network
+    kept = ip.alive[rows]
+    of = rows if len(rows) == len(ip.alive) and kept.all() else rows[kept]
+
+    def pick(column: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return column if len(of) == len(rows) else column[kept]
+
+    def take(column: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return column if len(of) == len(ip.alive) else column[of]
+
+    return Packets(
+        data=ip.data,
+        time_ns=take(frames.times_ns),
+        frame=take(frames.numbers),
+        family=np.where(take(ip.is_ipv6), 6, 4).astype(np.uint8),
+        protocol=pick(protocol),
+        source_ip=take(ip.source_ip),
+        destination_ip=take(ip.destination_ip),
+        source_mac=take(found.source_mac),
+        destination_mac=take(found.destination_mac),
+        has_mac=take(found.has_mac),
+        source_port=pick(np.where(ported, head["source"], 0).astype(np.uint16)),
+        destination_port=pick(np.where(ported, head["destination"], 0).astype(np.uint16)),
+        vlan=take(found.vlan),
+        has_vlan=take(found.has_vlan),
+        tcp_flags=pick(np.where(tcp, head["flags"] & 0x1FF, 0).astype(np.uint16)),
+        sequence=pick(np.where(tcp, head["sequence"], 0).astype(np.uint32)),
+        acknowledgment=pick(np.where(tcp, head["acknowledgment"], 0).astype(np.uint32)),
+        payload_start=pick(payload_start),
+        payload_length=pick(end - payload_start),
+        payload_missing=pick(missing),
+        ip_length=take(ip.ip_length),
+        icmp_type=pick(icmp_type),
+        icmp_code=pick(icmp_code),
+        icmp_id=pick(icmp_id),
+    )

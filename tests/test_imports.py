@@ -21,8 +21,8 @@ STREET = [
     },
     {"observer.api"},
     {"observer.sources"},
-    {"observer.fragments", "observer.decode"},
-    {"observer.conntrack"},
+    {"observer.fragments", "observer.ip", "observer.decode"},
+    {"observer.tuples", "observer.conntrack"},
     {"observer.stream"},
     {"observer.l7"},
     {"observer.identity"},
@@ -37,7 +37,15 @@ STREET = [
     {"observer.jsonpb", "observer.printer"},
     {"observer.cli", "tui"},
 ]
-PURE = ("observer.l7", "observer.stream", "observer.decode", "observer.conntrack", "observer.policy.engine")
+PURE = (
+    "observer.l7",
+    "observer.stream",
+    "observer.fragments",
+    "observer.ip",
+    "observer.decode",
+    "observer.conntrack",
+    "observer.policy.engine",
+)
 IMPURE = {"socket", "time", "threading", "os", "io", "pathlib", "grpc", "asyncio", "multiprocessing", "subprocess"}
 TUI_MAY = {"client", "query", "filters", "record", "extra", "wire", "store", "printer", "errors", "losses"}
 

@@ -1,0 +1,358 @@
+"""From captured frames to where their IP header starts: link layers, VLAN tags, MPLS labels, PPPoE, LLC/SNAP.
+
+`Frames` enter, a `Network` leaves: per frame the position of the IP header, which IP it is, MACs and VLAN. Refuses to
+read the IP header itself; what holds no IP is counted by name. Layouts: https://www.tcpdump.org/linktypes.html,
+IEEE 802.1Q, RFC 3032 (MPLS), RFC 1661 and 2516 (PPP, PPPoE), RFC 1042 (SNAP).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from observer.losses import Losses
+from observer.sources.frames import Frames
+from observer.sources.gather import gather
+
+Rows = npt.NDArray[np.intp]
+
+MAX_TAGS: Final = 16
+"""VLAN tags, MPLS labels and the like before the IP header; no network stacks as many."""
+
+# Kinds of header that an ethertype announces; from TAG on, one that another header follows.
+COUNTED, IPV4, IPV6, OTHER, VLAN, MPLS, PPPOE, PPP, LLC, VERSION = range(10)
+
+# What link layers name without an ethertype: numbers behind the ethertypes.
+_AS_PPP, _AS_VERSION, _AS_COUNTED = 0x10000, 0x10001, 0x10002
+
+_KINDS: Final = np.full(0x10003, OTHER, np.uint8)
+_KINDS[:1536] = LLC  # a length, IEEE 802.3
+_KINDS[0x0800] = IPV4
+_KINDS[0x86DD] = IPV6
+_KINDS[[0x8100, 0x88A8, 0x9100, 0x9200]] = VLAN
+_KINDS[[0x8847, 0x8848]] = MPLS
+_KINDS[0x8864] = PPPOE
+_KINDS[_AS_PPP] = PPP
+_KINDS[_AS_VERSION] = VERSION
+_KINDS[_AS_COUNTED] = COUNTED
+
+_NOT_IP: Final = {
+    0x0806: "ARP",
+    0x8035: "RARP",
+    0x8809: "LACP",
+    0x8863: "PPPoE discovery",
+    0x888E: "EAPOL",
+    0x88CC: "LLDP",
+    0x88E5: "MACsec",
+    0x88F7: "PTP",
+    0x9000: "loopback test",
+}
+"""Others are counted together: peers choose ethertypes, and a counter each would let them grow the table."""
+
+_UNSUPPORTED: Final = {
+    6: "IEEE802_5",
+    10: "FDDI",
+    105: "IEEE802_11",
+    107: "FRELAY",
+    117: "PFLOG",
+    119: "IEEE802_11_PRISM",
+    127: "IEEE802_11_RADIOTAP",
+    189: "USB_LINUX",
+    192: "PPI",
+    195: "IEEE802_15_4_WITHFCS",
+    220: "USB_LINUX_MMAPPED",
+    227: "CAN_SOCKETCAN",
+    249: "USBPCAP",
+    251: "BLUETOOTH_LE_LL",
+    252: "WIRESHARK_UPPER_PDU",
+    253: "NETLINK",
+}
+
+_ETHERNET: Final = np.dtype([("destination", "V6"), ("source", "V6"), ("ethertype", ">u2")])
+_TAG: Final = np.dtype([("control", ">u2"), ("ethertype", ">u2")])
+
+_AF_INET: Final = 2
+_AF_INET6: Final = (10, 24, 28, 30)  # Linux, NetBSD and OpenBSD, FreeBSD, macOS
+_NFULA_PAYLOAD: Final = 9
+
+
+class Network:
+    """Where the IP headers of a batch of frames are; one row per frame, `kind` IPV4 or IPV6 where there is one."""
+
+    __slots__ = (
+        "data",
+        "destination_mac",
+        "end",
+        "has_mac",
+        "has_vlan",
+        "kind",
+        "losses",
+        "position",
+        "source_mac",
+        "vlan",
+    )
+
+    def __init__(self, frames: Frames, losses: Losses) -> None:
+        count = len(frames)
+        self.losses = losses
+        self.data = frames.data
+        self.position = frames.offsets.copy()
+        self.end = frames.offsets + frames.lengths
+        """Of the captured bytes."""
+        self.kind = np.zeros(count, np.uint8)
+        self.vlan = np.zeros(count, np.uint16)
+        self.has_vlan = np.zeros(count, np.bool_)
+        self.source_mac = np.zeros((count, 6), np.uint8)
+        self.destination_mac = np.zeros((count, 6), np.uint8)
+        self.has_mac = np.zeros(count, np.bool_)
+
+    def header(self, rows: Rows, width: int, name: str) -> tuple[Rows, npt.NDArray[np.void]]:
+        """The `width` bytes at hand of each row that has as many; the others are counted and drop out."""
+        whole = self.position[rows] + width <= self.end[rows]
+        if not whole.all():
+            self.count(f"truncated {name}", rows[~whole])
+            rows = rows[whole]
+        return rows, gather(self.data, self.position[rows], width)
+
+    def advance(self, rows: Rows, size: int | npt.NDArray[np.int64], ethertype: npt.NDArray[np.integer] | int) -> None:
+        """Pass over `size` bytes; what follows is of `ethertype`."""
+        self.position[rows] += size
+        self.kind[rows] = _KINDS[ethertype]
+
+    def count(self, reason: str, rows: Rows) -> None:
+        """Count these rows and leave them."""
+        if len(rows):
+            self.losses.count("decode", reason, len(rows))
+            self.kind[rows] = COUNTED
+
+    def not_ip(self, rows: Rows, ethertypes: npt.NDArray[np.integer]) -> None:
+        """Count the rows whose ethertype is no IP and announces nothing that could hold it."""
+        other = _KINDS[ethertypes] == OTHER
+        if other.any():
+            for ethertype in np.unique(ethertypes[other]).tolist():
+                name = _NOT_IP.get(ethertype, "other ethertype")
+                self.count(f"not IP: {name}", rows[other & (ethertypes == ethertype)])
+
+
+def network(frames: Frames, losses: Losses) -> Network:
+    """Find the IP header of every frame."""
+    found = Network(frames, losses)
+    for link_type in np.unique(frames.link_types).tolist():
+        rows = np.flatnonzero(frames.link_types == link_type)
+        reader = _LINK_TYPES.get(link_type)
+        if reader is None:
+            name = _UNSUPPORTED.get(link_type)
+            found.count(f"unsupported link type {link_type}" + (f" ({name})" if name else ""), rows)
+        else:
+            reader(found, rows)
+    for _ in range(MAX_TAGS):
+        more = np.flatnonzero(found.kind >= VLAN)
+        if not len(more):
+            return found
+        kinds = found.kind[more]
+        for kind in np.unique(kinds).tolist():
+            _TAGS[kind](found, more[kinds == kind])
+    found.count("too many VLAN tags and labels", np.flatnonzero(found.kind >= VLAN))
+    return found
+
+
+def _follow(found: Network, rows: Rows, size: int, ethertypes: npt.NDArray[np.integer]) -> None:
+    found.advance(rows, size, ethertypes)
+    found.not_ip(rows, ethertypes)
+
+
+def _ethernet(found: Network, rows: Rows) -> None:
+    rows, raw = found.header(rows, 14, "Ethernet header")
+    head = raw.view(_ETHERNET)
+    found.destination_mac.view("V6")[rows, 0] = head["destination"]
+    found.source_mac.view("V6")[rows, 0] = head["source"]
+    found.has_mac[rows] = True
+    _follow(found, rows, 14, head["ethertype"].astype(np.int64))
+
+
+def _sll(found: Network, rows: Rows) -> None:
+    rows, raw = found.header(rows, 16, "Linux cooked header")
+    _cooked(found, rows, 16, raw.view(">u2").reshape(-1, 8)[:, 7], raw.view(">u2").reshape(-1, 8)[:, 1])
+
+
+def _sll2(found: Network, rows: Rows) -> None:
+    rows, raw = found.header(rows, 20, "Linux cooked header")
+    _cooked(found, rows, 20, raw.view(">u2").reshape(-1, 10)[:, 0], raw.view(">u2").reshape(-1, 10)[:, 4])
+
+
+def _cooked(
+    found: Network, rows: Rows, size: int, protocol: npt.NDArray[np.void], hardware: npt.NDArray[np.void]
+) -> None:
+    ethertypes = protocol.astype(np.int64)
+    netlink = hardware == 824  # ARPHRD_NETLINK: the field holds a netlink family
+    if netlink.any():
+        found.count("not IP: netlink", rows[netlink])
+        rows, ethertypes = rows[~netlink], ethertypes[~netlink]
+    _follow(found, rows, size, ethertypes)
+
+
+def _raw(found: Network, rows: Rows) -> None:
+    found.kind[rows] = VERSION
+
+
+def _ipv4(found: Network, rows: Rows) -> None:
+    found.kind[rows] = IPV4
+
+
+def _ipv6(found: Network, rows: Rows) -> None:
+    found.kind[rows] = IPV6
+
+
+def _loopback(found: Network, rows: Rows) -> None:
+    """An address family in the byte order of whoever captured: families are small, so the order shows."""
+    rows, raw = found.header(rows, 4, "loopback header")
+    big, little = raw.view(">u4").astype(np.int64), raw.view("<u4").astype(np.int64)
+    family = np.minimum(big, little)
+    ethertypes = np.full(len(rows), _AS_COUNTED, np.int64)
+    ethertypes[family == _AF_INET] = 0x0800
+    ethertypes[np.isin(family, _AF_INET6)] = 0x86DD
+    found.count("not IP: other address family", rows[ethertypes == _AS_COUNTED])
+    found.advance(rows, 4, ethertypes)
+
+
+def _ppp_frame(found: Network, rows: Rows) -> None:
+    """PPP, with or without the address and control bytes of its HDLC framing."""
+    rows, raw = found.header(rows, 2, "PPP header")
+    framed = raw.view(">u2") == 0xFF03
+    found.advance(rows, np.where(framed, 2, 0), _AS_PPP)
+
+
+def _serial(found: Network, rows: Rows) -> None:
+    rows, raw = found.header(rows, 1, "PPP header")
+    cisco = np.isin(raw.view("u1"), (0x0F, 0x8F))
+    _hdlc(found, rows[cisco])
+    _ppp_frame(found, rows[~cisco])
+
+
+def _hdlc(found: Network, rows: Rows) -> None:
+    rows, raw = found.header(rows, 4, "HDLC header")
+    ethertypes = raw.view(_TAG)["ethertype"].astype(np.int64)
+    slarp = ethertypes == 0x8035  # Cisco's keepalive goes by RARP's number
+    found.count("not IP: SLARP", rows[slarp])
+    _follow(found, rows[~slarp], 4, ethertypes[~slarp])
+
+
+def _pppoe_frame(found: Network, rows: Rows) -> None:
+    found.kind[rows] = PPPOE
+
+
+def _nflog(found: Network, rows: Rows) -> None:
+    """A family and attributes; those have the byte order of whoever captured, which the frame does not tell."""
+    data = found.data
+    rows, raw = found.header(rows, 4, "NFLOG header")
+    families = raw.view("u1").reshape(-1, 4)[:, 0]
+    for row, family in zip(rows, families.tolist(), strict=True):
+        kind = IPV4 if family == _AF_INET else IPV6 if family == _AF_INET6[0] else COUNTED
+        at, end = int(found.position[row]) + 4, int(found.end[row])
+        order = _attribute_order(data, at, end)
+        while at + 4 <= end:
+            size = int.from_bytes(data[at : at + 2], order)
+            if size < 4:
+                break
+            if int.from_bytes(data[at + 2 : at + 4], order) & 0x7FFF == _NFULA_PAYLOAD:
+                found.position[row] = at + 4
+                found.end[row] = min(end, at + size)
+                found.kind[row] = kind
+                break
+            at += size + 3 & ~3
+    missed = found.kind[rows] == COUNTED
+    found.count("not IP: NFLOG", rows[missed])
+
+
+def _attribute_order(data: bytes | memoryview, at: int, end: int) -> Literal["little", "big"]:
+    """Which order makes the first attribute a type that NFLOG knows."""
+    kind = int.from_bytes(data[at + 2 : at + 4], "little") & 0x7FFF
+    return "little" if at + 4 > end or 0 < kind < 32 else "big"
+
+
+def _vlan(found: Network, rows: Rows) -> None:
+    rows, raw = found.header(rows, 4, "VLAN tag")
+    tag = raw.view(_TAG)
+    identifier = tag["control"].astype(np.uint16) & np.uint16(0x0FFF)
+    first = (identifier != 0) & ~found.has_vlan[rows]  # 0 is a priority only
+    found.vlan[rows[first]] = identifier[first]
+    found.has_vlan[rows[first]] = True
+    _follow(found, rows, 4, tag["ethertype"].astype(np.int64))
+
+
+def _mpls(found: Network, rows: Rows) -> None:
+    rows, raw = found.header(rows, 4, "MPLS label")
+    bottom = raw.view(">u4") & 0x100 != 0
+    found.advance(rows, 4, np.where(bottom, _AS_VERSION, 0x8847))
+
+
+def _pppoe(found: Network, rows: Rows) -> None:
+    rows, _ = found.header(rows, 6, "PPPoE header")
+    found.advance(rows, 6, _AS_PPP)
+
+
+def _ppp(found: Network, rows: Rows) -> None:
+    """A protocol number of one byte, if that is odd, or of two."""
+    rows, raw = found.header(rows, 1, "PPP header")
+    short = raw.view("u1") & 1 == 1
+    protocol = raw.view("u1").astype(np.int64)
+    long, raw = found.header(rows[~short], 2, "PPP header")
+    for of, numbers, size in ((rows[short], protocol[short], 1), (long, raw.view(">u2").astype(np.int64), 2)):
+        ethertypes = np.full(len(of), _AS_COUNTED, np.int64)
+        for number, ethertype in ((0x21, 0x0800), (0x57, 0x86DD), (0x281, 0x8847)):
+            ethertypes[numbers == number] = ethertype
+        found.count("not IP: PPP", of[ethertypes == _AS_COUNTED])
+        found.advance(of, size, ethertypes)
+
+
+def _llc(found: Network, rows: Rows) -> None:
+    rows, raw = found.header(rows, 3, "LLC header")
+    sap = raw.view("u1").reshape(-1, 3)
+    ip = (sap == (6, 6, 3)).all(axis=1)
+    found.advance(rows[ip], 3, 0x0800)
+    snap = (sap == (0xAA, 0xAA, 3)).all(axis=1)
+    found.count("not IP: LLC", rows[~(ip | snap)])
+    rows, raw = found.header(rows[snap], 8, "SNAP header")
+    words = raw.view(">u2").reshape(-1, 4)
+    # RFC 1042: organisation 0, or the bridged one that means an ethertype all the same
+    named = (words[:, 1] & 0xFF == 0) & np.isin(words[:, 2], (0, 0xF8)) & (words[:, 3] >= 1536)
+    found.count("not IP: SNAP", rows[~named])
+    _follow(found, rows[named], 8, words[named, 3].astype(np.int64))
+
+
+def _version(found: Network, rows: Rows) -> None:
+    rows, raw = found.header(rows, 1, "IP header")
+    version = raw.view("u1") >> 4
+    found.kind[rows] = np.select([version == 4, version == 6], [IPV4, IPV6], COUNTED)
+    found.count("not IP: no version 4 or 6", rows[(version != 4) & (version != 6)])
+
+
+_TAGS: Final[dict[int, Callable[[Network, Rows], None]]] = {
+    VLAN: _vlan,
+    MPLS: _mpls,
+    PPPOE: _pppoe,
+    PPP: _ppp,
+    LLC: _llc,
+    VERSION: _version,
+}
+
+_LINK_TYPES: Final[dict[int, Callable[[Network, Rows], None]]] = {
+    0: _loopback,
+    1: _ethernet,
+    9: _ppp_frame,
+    12: _raw,  # DLT_RAW, as some systems write it
+    14: _raw,
+    50: _serial,
+    51: _pppoe_frame,
+    101: _raw,
+    104: _hdlc,
+    108: _loopback,
+    113: _sll,
+    228: _ipv4,
+    229: _ipv6,
+    239: _nflog,
+    276: _sll2,
+}
