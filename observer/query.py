@@ -20,7 +20,7 @@ from observer.api import observer_pb2
 from observer.errors import FilterError
 from observer.extra import Extra
 from observer.filters.flowfilter import FilterTree, compile_filters
-from observer.record import Records
+from observer.record import Records, empty
 from observer.store import Sequences, Store
 from observer.wire import FlowEncoder
 
@@ -45,6 +45,9 @@ class Selection:
 
     def __len__(self) -> int:
         return len(self.sequences)
+
+
+CAUGHT_UP: Final = Selection(np.empty(0, np.int64), empty(0), [], np.empty(0, np.uint16))
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +103,8 @@ def _nanoseconds(stamp: Timestamp) -> int:
 def select(store: Store, query: Query, *, cancelled: Callable[[], bool] = lambda: False) -> Iterator[Selection | Lost]:
     """Yield what the query selects, in order; with follow until `cancelled`, `until` or the store's end.
 
-    A Lost comes at most once a second, and once more at the end for what was not yet told.
+    A Lost comes at most once a second, and once more at the end for what was not yet told. With follow, an empty
+    Selection (CAUGHT_UP) stands between what was held when the query began and what is new.
     """
     return _Reader(store, query, cancelled).read()
 
@@ -129,6 +133,8 @@ class _Reader:
         elif query.number or query.since_ns is not None or not query.follow:
             yield from self._forward(store.first, stop, 0 if query.follow else query.number)
         if query.follow:
+            if not self._ended:
+                yield CAUGHT_UP
             cursor = stop
             while not self._ended and not self._cancelled():
                 if store.wait(cursor, POLL_S):
