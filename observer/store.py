@@ -191,6 +191,10 @@ class Store:
             self._last_imported = start + int(imported[-1])
         self.next = start + count
 
+    def forget(self) -> None:
+        """Give up all rows; for the writer whose only reader has taken them."""
+        self.first = self.next
+
     def columns(self, start: int, stop: int) -> list[Columns]:
         """The rows `start` to `stop` in one or two windows (the ring wraps); check `first` after using them."""
         windows = []

@@ -29,7 +29,9 @@ class Subscription(Protocol):
     """A background thread that appends to the caller's store until the source ends or `cancel` is called."""
 
     @property
-    def state(self) -> State: ...
+    def state(self) -> State:
+        """Where it stands now."""
+        ...
 
     @property
     def error(self) -> str:
@@ -59,6 +61,7 @@ class Status:
     tier: str = ""  # pcap, flows, packet, bcc, ebpf; empty: not a flowscope server
     tier_reason: str = ""
     policy_mode: str = ""
+    health: str = "SERVING"  # as grpc.health.v1 says
     losses: Sequence[tuple[str, str, int]] = field(default=())  # stage, reason, number; most numerous first
 
 
@@ -67,6 +70,9 @@ class Source(Protocol):
 
     name: str
     """What to show: the server's address, the capture's file name."""
+
+    warnings: Sequence[str]
+    """What is odd about the policies it judges by; a server has told its own when it started."""
 
     def get_flows(self, request: observer_pb2.GetFlowsRequest) -> Iterator[observer_pb2.GetFlowsResponse]:
         """The flows that `request` selects; ends by itself unless it follows. FlowscopeError on failure."""

@@ -1,0 +1,238 @@
+"""A capture as a source: the file runs through the pipeline in this process, no server is asked.
+
+`get_flows` reads the file once a call and gives flows out as they are made, so a capture of any size needs little
+memory. `subscribe` reads it once for all subscriptions, into a store large enough to filter again and again.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from observer.api import batch_pb2, observer_pb2
+from observer.batch import BatchReader
+from observer.client.source import State, Status
+from observer.client.subscription import BackgroundSubscription
+from observer.decode import Decoder
+from observer.errors import FlowscopeError
+from observer.identity.file import Identities, load_identities
+from observer.losses import Losses
+from observer.pipeline import Pipeline, replay
+from observer.policy.engine import Engine
+from observer.policy.load import load_policies
+from observer.query import Query
+from observer.service.answers import About, Answers
+from observer.service.mask import FieldMask
+from observer.sources.pcap import open_capture
+from observer.store import DEFAULT_CAPACITY, Store
+from observer.tag import PolicyMode
+from observer.wire import FlowEncoder
+
+KEPT: Final = 1 << 20
+"""Flows of a capture that a subscription can filter again; memory is taken as they come."""
+UNLIMITED: Final = 1 << 31
+"""A number of flows from which on "the last N" is as good as all: --all says 2^64-1."""
+
+
+def default_node_name() -> str:
+    """The name of this machine."""
+    return socket.gethostname()
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A store and the pipeline that fills it with flows that have identity and verdict."""
+
+    store: Store
+    pipeline: Pipeline
+    node_name: str
+    policy_mode: str
+    warnings: tuple[str, ...]
+
+    @classmethod
+    def load(
+        cls,
+        *,
+        identities: Path | None = None,
+        policies: Sequence[Path] = (),
+        policy_mode: str = "enforce",
+        capacity: int = DEFAULT_CAPACITY,
+        node_name: str | None = None,
+    ) -> Judged:
+        """Read identities and policies; ConfigError or PolicyError where they are wrong."""
+        known = Identities() if identities is None else load_identities(identities)
+        ipcache = known.ipcache()
+        store = Store(capacity, endpoints=ipcache.table)
+        engine, warnings = None, []
+        if policies:
+            documents = load_policies(policies)
+            engine = Engine(documents, store.endpoints, store.policies, known.namespaces)
+            warnings = [*documents.warnings, *engine.warnings]
+        node = default_node_name() if node_name is None else node_name
+        if known.cluster not in ("", "default"):
+            node = f"{known.cluster}/{node}"  # as Hubble names the nodes of other clusters
+        pipeline = Pipeline(
+            store=store,
+            endpoints=ipcache,
+            policy=engine,
+            mode=PolicyMode(policy_mode),
+            node=node,
+        )
+        return cls(store, pipeline, node, policy_mode if policies else "", tuple(warnings))
+
+
+class CaptureSource:
+    """One capture file, and who and what it is judged by."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        identities: Path | None = None,
+        policies: Sequence[Path] = (),
+        policy_mode: str = "enforce",
+        realtime: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        self.name = path.name
+        self._path = path
+        self._realtime = realtime
+        self._progress = progress
+        self._load = partial(Judged.load, identities=identities, policies=policies, policy_mode=policy_mode)
+        self._judged = self._load()
+        self.warnings: Sequence[str] = self._judged.warnings
+        self._used = False
+        self._answers = self._answers_of(self._judged)
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._kept: Judged | None = None
+        self._replaying: threading.Thread | None = None
+        self._failure: FlowscopeError | None = None
+        self._subscriptions: list[BackgroundSubscription] = []
+        open_capture(path, Losses()).close()  # a file that is no capture is an error now, not later
+
+    def get_flows(self, request: observer_pb2.GetFlowsRequest) -> Iterator[observer_pb2.GetFlowsResponse]:
+        """The flows that `request` selects; `follow` ends with the capture."""
+        query = Query.from_request(request)
+        return self._flows(query, FieldMask(request.field_mask.paths) if request.field_mask.paths else None)
+
+    def _flows(self, query: Query, mask: FieldMask | None) -> Iterator[observer_pb2.GetFlowsResponse]:
+        judged = self._load() if self._used else self._judged
+        self._used, self._judged = True, judged
+        self._answers = answers = self._answers_of(judged)
+        number = 0 if query.follow or query.number >= UNLIMITED else query.number
+        oldest = query.first or query.since_ns is not None
+        # What was read is let go as soon as it was given out: the number and its end are counted here.
+        passing = replace(query, number=0, first=False, follow=False)
+        last: deque[observer_pb2.GetFlowsResponse] | None = None
+        if number and not oldest:
+            last = deque(maxlen=number)
+            passing = replace(passing, until_ns=None)  # Hubble goes back from the newest before it looks at `until`
+        encoder = FlowEncoder(judged.store)
+        given = 0
+        for _ in _steps(self._path, judged.pipeline, progress=self._progress, stop=self._stop):
+            ended = _later(judged.store, passing.until_ns)
+            for serialized in answers.selected(passing, mask, encoder, self._stop.is_set):
+                response = observer_pb2.GetFlowsResponse.FromString(serialized)
+                if last is not None:
+                    last.append(response)
+                    continue
+                yield response
+                given += 1
+                if number and given == number:
+                    return
+            judged.store.forget()
+            if ended:
+                return
+        for response in last or ():
+            if query.until_ns is not None and response.time.ToNanoseconds() > query.until_ns:
+                return
+            yield response
+
+    def subscribe(self, store: Store, request: observer_pb2.GetFlowsRequest) -> BackgroundSubscription:
+        """Append what `request` selects to `store`; the first call starts reading the file."""
+        query = replace(Query.from_request(request), follow=True)
+        with self._lock:
+            if self._kept is None:
+                self._kept = self._load(capacity=KEPT)
+                self._answers = self._answers_of(self._kept)
+                self._replaying = threading.Thread(target=self._replay, args=(self._kept,), name="replay", daemon=True)
+                self._replaying.start()
+        kept = self._kept
+
+        def feed(subscription: BackgroundSubscription) -> None:
+            reader = BatchReader(store.endpoints, store.policies)
+            subscription.state = State.LOADING
+            for serialized in Answers(kept.store, About()).selected_batches(query, lambda: subscription.cancelled):
+                batch = reader.from_batch(batch_pb2.BatchResponse.FromString(serialized))
+                subscription.take(batch, reader.node_names)
+            if self._failure is not None:
+                raise self._failure
+
+        subscription = BackgroundSubscription(store, feed, name=self.name)
+        self._subscriptions.append(subscription)
+        return subscription
+
+    def status(self) -> Status:
+        """What was read so far, and what of it could not be."""
+        told = self._answers.status()
+        return Status(
+            told.server,
+            node_name=told.node_name,
+            tier=told.tier,
+            tier_reason=told.tier_reason,
+            policy_mode=told.policy_mode,
+            losses=[(loss.stage, loss.reason, loss.number) for loss in told.losses],
+        )
+
+    def close(self) -> None:
+        """Stop reading."""
+        self._stop.set()
+        for subscription in self._subscriptions:
+            subscription.cancel()
+        if self._replaying is not None:
+            self._replaying.join()
+
+    def _replay(self, kept: Judged) -> None:
+        try:
+            replay(self._path, kept.pipeline, realtime=self._realtime, progress=self._progress, stop=self._stop)
+        except FlowscopeError as error:
+            self._failure = error
+        finally:
+            kept.store.close()
+
+    def _answers_of(self, judged: Judged) -> Answers:
+        return Answers(judged.store, About(node_name=judged.node_name, tier="pcap", policy_mode=judged.policy_mode))
+
+
+def _later(store: Store, until_ns: int | None) -> bool:
+    """Whether the store holds a flow that ends a query with that `until`."""
+    return until_ns is not None and bool((store.hot("time_ns").astype("i8") > until_ns).any())
+
+
+def _steps(
+    path: Path,
+    pipeline: Pipeline,
+    *,
+    progress: Callable[[int, int], None] | None,
+    stop: threading.Event,
+) -> Iterator[None]:
+    """`replay`, but its caller may take the flows after each batch of frames."""
+    decoder = Decoder(pipeline.losses)
+    with open_capture(path, pipeline.losses) as capture:
+        for frames in capture.frames():
+            if stop.is_set():
+                return
+            pipeline.packets(decoder.decode(frames))
+            if progress is not None:
+                progress(capture.position, capture.size)
+            yield
+    decoder.finish()
+    pipeline.finish()
+    yield
