@@ -24,18 +24,27 @@ from observer.record import (
     Direction,
     EventType,
     Flags,
-    L7Kind,
     ObservationPoint,
     Present,
     Records,
     Verdict,
 )
 from observer.record import Protocol as IpProtocol
-from observer.wire import layer7, parts, summary
-from observer.wire.protobuf import Cache, delimited, encode_varint, number, string, strings, struct_entry, tag, varints
-
-CACHE_SIZE: Final = 8192
-"""Entries of each cache; a full one starts anew."""
+from observer.wire import parts, summary
+from observer.wire.layer7 import Layer7Encoder
+from observer.wire.protobuf import (
+    Cache,
+    delimited,
+    encode_varint,
+    keep,
+    number,
+    string,
+    strings,
+    struct_entry,
+    tag,
+    varint,
+    varints,
+)
 
 # One record cut into what the encoder treats alike; the fields of record.RECORD in order.
 _ROW: Final = struct.Struct("<5Q8x3I24s5I44s8H16s4s16s304s")
@@ -67,8 +76,18 @@ _COUNTERS: Final = struct.Struct(f"<{len(_BYTES_ENTRY)}sd{len(_PACKETS_ENTRY)}sd
 _COUNTERS_ONLY: Final = _STRUCT_URL + encode_varint(_COUNTERS.size)
 _COUNTERS_HEAD: Final = _EXTENSIONS + encode_varint(len(_COUNTERS_ONLY) + _COUNTERS.size) + _COUNTERS_ONLY
 
-# Nanoseconds take up to 30 bits: 14 from a table of two-byte groups, the rest from the table of varints.
-_LOW_14: Final[Cache[int]] = Cache(lambda low: bytes((low & 0x7F | 0x80, low >> 7 | 0x80)), 1 << 14)
+# Members of IntFlag and IntEnum cost a microsecond in every `&` and `==`; hot paths take plain integers.
+_IS_REPLY: Final = Present.IS_REPLY.value
+_ICMP: Final = Present.ICMP.value
+_MAC: Final = Present.MAC.value
+_TCP_FLAGS: Final = Present.TCP_FLAGS.value
+_PRESENT_COUNTERS: Final = Present.COUNTERS.value
+_VLAN: Final = Present.VLAN.value
+_PROCESS: Final = Present.PROCESS.value
+_L7_INCOMPLETE: Final = Flags.L7_INCOMPLETE.value
+_IMPORTED: Final = Flags.IMPORTED.value
+_REPLY_OR_ICMP: Final = _IS_REPLY | _ICMP
+_VLAN_OR_PROCESS: Final = _VLAN | _PROCESS
 
 
 class FlowSource(Protocol):
@@ -89,7 +108,7 @@ class Story(NamedTuple):
     fields: bytes
     source_names: bytes
     destination_names: bytes
-    ported: bytes  # the tag inside Layer4 for a protocol with ports
+    heads: tuple[bytes, ...]  # what comes before the ports of a protocol that has them, by their length
     l4: bytes  # the field Flow.l4 whole for one without
     summary: bytes  # the field Flow.Summary of a packet that is not TCP
     is_tcp: bool
@@ -112,7 +131,7 @@ class FlowEncoder:
         self._source = source
         self._stories: dict[tuple[bytes, bytes, int, int, int], Story] = {}
         self._addresses: dict[tuple[bytes, int, int], bytes] = {}
-        self._requests: dict[tuple[bytes, bytes, int, int, int], tuple[bytes, bytes, bytes]] = {}
+        self._layer7 = Layer7Encoder()
         self._tcp_summaries = Cache(_tcp_summary)
         self._processes: Cache[tuple[int, bytes]] = Cache(
             lambda key: struct_entry("process", {"pid": key[0], "comm": key[1]})
@@ -165,20 +184,15 @@ class FlowEncoder:
         if second != self._second:
             self._second = second
             self._second_bytes = b"\x08" + encode_varint(second) if second else b""
-        if nanos >> 14:
-            return self._second_bytes + _NANOS + _LOW_14[nanos & 0x3FFF] + varints[nanos >> 14]
-        return self._second_bytes + _NANOS + varints[nanos] if nanos else self._second_bytes
+        return self._second_bytes + _NANOS + varint(nanos) if nanos else self._second_bytes
 
     def _flows(
         self, raw: bytes, extras: Sequence[Extra | None], sequences: Sequence[int], nodes: Sequence[int]
     ) -> Iterator[bytes]:
         """Encode record by record; everything that is looked up more than once is a local."""
         stories, addresses_of, uuid = self._stories, self._addresses, self._source.uuid
-        tcp_flag_fields, tcp_summaries, timestamp = parts.tcp_flags, self._tcp_summaries, self._timestamp
-        of_story = int(Present.IS_REPLY | Present.ICMP)
-        has_mac, has_flags, has_counters = int(Present.MAC), int(Present.TCP_FLAGS), int(Present.COUNTERS)
-        has_more = int(Present.VLAN | Present.PROCESS)
-        incomplete, imported = int(Flags.L7_INCOMPLETE), int(Flags.IMPORTED)
+        source_ports, destination_ports, flag_fields = parts.source_ports, parts.destination_ports, parts.tcp_flags
+        tcp_summaries, timestamp, layer7 = self._tcp_summaries, self._timestamp, self._layer7.encode
         for row, extra, sequence, node in zip(
             _ROW.iter_unpack(raw), extras, _plain(sequences), _plain(nodes), strict=True
         ):
@@ -211,44 +225,45 @@ class FlowEncoder:
                 comm,
                 text,
             ) = row
-            if flags & imported and extra is not None and extra.imported:
+            if flags & _IMPORTED and extra is not None and extra.imported:
                 yield extra.imported
                 continue
 
-            key = (ends, tail, drop_reason_desc, present & of_story, node)
+            key = (ends, tail, drop_reason_desc, present & _REPLY_OR_ICMP, node)
             story = stories.get(key)
             if story is None:
                 story = self._make_story(key)
-            fields, source_names, destination_names, ported, l4, summary_field, is_tcp, family = story
+            fields, source_names, destination_names, heads, l4, summary_field, is_tcp, family = story
 
-            address_key = (addresses, family, present & has_mac)
+            address_key = (addresses, family, present & _MAC)
             address_fields = addresses_of.get(address_key)
             if address_fields is None:
                 address_fields = self._make_addresses(address_key)
 
-            if ported:
-                ports = b""
-                if source_port:
-                    ports = parts.SOURCE_PORT + varints[source_port]
-                if destination_port:
-                    ports += parts.DESTINATION_PORT + varints[destination_port]
-                if is_tcp and present & has_flags:
-                    ports += tcp_flag_fields[tcp_flags]
+            if heads:
+                ports = source_ports[source_port] + destination_ports[destination_port]
+                if is_tcp and present & _TCP_FLAGS:
+                    ports += flag_fields[tcp_flags]
                     summary_field = tcp_summaries[tcp_flags]
-                size = len(ports)  # under 128 with every flag set, so its own length is one byte
-                l4 = _L4 + varints[size + 2] + ported + varints[size] + ports
+                l4 = heads[len(ports)] + ports
 
-            time = timestamp(time_ns)
+            second, nanos = divmod(time_ns, 1_000_000_000)  # as _timestamp, without the call
+            if second != self._second:
+                timestamp(time_ns)
+            time = self._second_bytes
+            if nanos:
+                time += _NANOS + (varint(nanos))
             name = uuid(sequence).encode()
             out = [_TIME, varints[len(time)], time, _UUID, varints[len(name)], name]
             out += (fields, address_fields, l4)
 
             entries = b""
             if tail[8]:  # l7_kind
-                l7_fields, summary_field, entries = self._layer7(
-                    tail, present, (l7_code, l7_version, l7_method, l7_id), latency_ns, lengths, text, flags, extra
+                l7, line, entries = layer7(
+                    tail, present, (l7_code, l7_version, l7_method, l7_id), latency_ns, lengths, text, extra
                 )
-                out.append(l7_fields)
+                out += (_L7, varints[len(l7)], l7)
+                summary_field = _SUMMARY + varints[len(line)] + line if line else b""
             out.append(summary_field)
 
             if extra is not None:
@@ -263,25 +278,22 @@ class FlowEncoder:
                 if extra.extension:
                     entries += b"".join([struct_entry(name, value) for name, value in extra.extension.items()])
             out += (source_names, destination_names)
-            if tail[15] and (extra is None or extra.tunnel is None):
-                out.append(delimited(_F["tunnel"], parts.tunnel_without_headers(tail[15], tunnel_id)))
-            if cookie:
-                out.append(number(_F["socket_cookie"], cookie))
-            if cgroup_id:
-                out.append(number(_F["cgroup_id"], cgroup_id))
-            if ifindex:
-                out.append(delimited(_F["interface"], number(_INTERFACE_INDEX, ifindex)))
-
-            if present & has_more:
-                if present & Present.VLAN:
+            if cookie or cgroup_id or ifindex or drop_reason or tail[15]:
+                out += (number(_F["socket_cookie"], cookie), number(_F["cgroup_id"], cgroup_id))
+                if ifindex:
+                    out.append(delimited(_F["interface"], number(_INTERFACE_INDEX, ifindex)))
+                if tail[15] and (extra is None or extra.tunnel is None):
+                    out.append(delimited(_F["tunnel"], parts.tunnel_without_headers(tail[15], tunnel_id)))
+                if drop_reason:
+                    entries += struct_entry("kernel_drop_reason", drop_reason)
+            if present & _VLAN_OR_PROCESS:
+                if present & _VLAN:
                     entries += self._vlans[vlan]
-                if present & Present.PROCESS:
+                if present & _PROCESS:
                     entries += self._processes[pid, comm.rstrip(b"\0")]
-            if drop_reason:
-                entries += struct_entry("kernel_drop_reason", drop_reason)
-            if flags & incomplete:
+            if flags & _L7_INCOMPLETE:
                 entries += struct_entry("l7_incomplete", True)
-            if present & has_counters:
+            if present & _PRESENT_COUNTERS:
                 counters = _COUNTERS.pack(_BYTES_ENTRY, n_bytes, _PACKETS_ENTRY, packets)
                 if entries:
                     entries += counters
@@ -292,69 +304,6 @@ class FlowEncoder:
                 out += (_EXTENSIONS, varints[len(any_struct)], any_struct)
             yield b"".join(out)
 
-    def _layer7(
-        self,
-        tail: bytes,
-        present: int,
-        columns: tuple[int, int, int, int],
-        latency: int,
-        lengths: bytes,
-        text: bytes,
-        flags: int,
-        extra: Extra | None,
-    ) -> tuple[bytes, bytes, bytes]:
-        """The fields Flow.l7 and Flow.Summary, and what the extension gets."""
-        kind, l7_type = tail[8], tail[9]
-        code, version, method, l7_id = columns
-        latency_ns = latency if present & Present.LATENCY else None
-        is_http = kind in (L7Kind.HTTP, L7Kind.GRPC)
-        entries = b""
-        if is_http:
-            fields, request, protocol = self._request(lengths, text, method, version, present, flags, extra)
-            code = code if present & Present.CODE else 0
-            head = extra.head if extra is not None else b""
-            record = layer7.http_field(l7_type, code, fields, head)
-            line = layer7.http_summary(l7_type, code, latency_ns, request, protocol)
-        if kind != L7Kind.HTTP or present & Present.L7_ID:
-            texts = self._texts(lengths, text, flags, extra)
-            if not is_http:
-                record, line = layer7.layer7(kind, l7_type, present, columns, texts, latency_ns, extra)
-            entries = layer7.extension_entries(kind, present, l7_id, version, tail[11], texts)
-        l7 = layer7.layer7_head(l7_type, latency_ns) + record
-        return (
-            _L7 + varints[len(l7)] + l7,
-            _SUMMARY + varints[len(line)] + line if line else b"",
-            entries,
-        )
-
-    def _request(
-        self, lengths: bytes, text: bytes, method: int, version: int, present: int, flags: int, extra: Extra | None
-    ) -> tuple[bytes, bytes, bytes]:
-        """What flows of the same HTTP request share; a request with texts of its own in the extra is not kept."""
-        whole = flags & Flags.TEXT_CUT and extra is not None and extra.texts
-        key = (lengths, text, method, version, present & Present.METHOD)
-        if not whole and (known := self._requests.get(key)):
-            return known
-        target, host, spelled, *_ = self._texts(lengths, text, flags, extra)
-        made = layer7.http_parts(
-            layer7.http_method(method, present, spelled), layer7.http_version(version), target, host
-        )
-        if not whole:
-            if len(self._requests) >= CACHE_SIZE:
-                self._requests.clear()
-            self._requests[key] = made
-        return made
-
-    @staticmethod
-    def _texts(lengths: bytes, text: bytes, flags: int, extra: Extra | None) -> tuple[bytes, ...]:
-        """The four strings of a record, whole where the extra has them."""
-        if flags & Flags.TEXT_CUT and extra is not None and extra.texts:
-            return (*extra.texts, b"", b"", b"", b"")[:4]
-        one = lengths[0]
-        two = one + lengths[1]
-        three = two + lengths[2]
-        return text[:one], text[one:two], text[two:three], text[three : three + lengths[3]]
-
     def _make_addresses(self, key: tuple[bytes, int, int]) -> bytes:
         """The fields Flow.ethernet and Flow.IP."""
         addresses, family, has_mac = key
@@ -363,9 +312,7 @@ class FlowEncoder:
             fields = delimited(_F["ethernet"], parts.ethernet(addresses[32:38], addresses[38:44]))
         if family:
             fields += delimited(_F["IP"], parts.ip(family, addresses[:16], addresses[16:32]))
-        if len(self._addresses) >= CACHE_SIZE:
-            self._addresses.clear()
-        self._addresses[key] = fields
+        keep(self._addresses, key, fields)
         return fields
 
     def _make_story(self, key: tuple[bytes, bytes, int, int, int]) -> Story:
@@ -407,33 +354,31 @@ class FlowEncoder:
         if event_type == EventType.TRACE:
             point = _TO_ENDPOINT if sub_type == ObservationPoint.TO_ENDPOINT else sub_type
             fields.append(number(_F["trace_observation_point"], point))
-        if present & Present.IS_REPLY:
+        if present & _IS_REPLY:
             fields.append(delimited(_F["is_reply"], b"\x08\x01" if is_reply else b""))
             fields.append(number(_F["reply"], bool(is_reply)))
         endpoints = self._source.endpoints
         for side, end in (("source_service", endpoints[source]), ("destination_service", endpoints[destination])):
             if end.service is not None:
                 fields.append(delimited(_F[side], parts.service(end.service)))
-        ported = parts.PORTED_TAGS.get(protocol, b"") if family else b""
+        heads = parts.LAYER4_HEADS.get(protocol, ()) if family else ()
         l4 = None
         text = ""
-        if family and not ported:
-            l4 = parts.layer4_without_ports(protocol, icmp_type, icmp_code, bool(present & Present.ICMP))
+        if family and not heads:
+            l4 = parts.layer4_without_ports(protocol, icmp_type, icmp_code, bool(present & _ICMP))
         if family and not l7_kind and protocol != IpProtocol.TCP:
             text = summary.transport(protocol, icmp_type, icmp_code)
         story = Story(
             b"".join(fields),
             strings(_F["source_names"], endpoints[source].names),
             strings(_F["destination_names"], endpoints[destination].names),
-            ported,
+            heads,
             b"" if l4 is None else delimited(_L4, l4),
             string(_SUMMARY, text),
             protocol == IpProtocol.TCP,
             family,
         )
-        if len(self._stories) >= CACHE_SIZE:
-            self._stories.clear()
-        self._stories[key] = story
+        keep(self._stories, key, story)
         return story
 
     def _endpoint(self, side: str, number_in_table: int, identity: int) -> bytes:

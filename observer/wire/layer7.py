@@ -6,27 +6,31 @@ HTTP field semantics are RFC 9110's; DNS type names are IANA's, RFC 3597's form 
 
 from __future__ import annotations
 
-from typing import Final
+import struct
+from typing import Final, NamedTuple, TypeAlias
 
 from observer.api import flow_pb2
 from observer.extra import DnsAnswer, Extra, header_fields
 from observer.record import HttpMethod, L7Kind, L7Type, Present
 from observer.wire import summary
-from observer.wire.protobuf import (
-    Cache,
-    delimited,
-    encode_varint,
-    number,
-    string,
-    strings,
-    struct_entry,
-    tag,
-    utf8,
-    varints,
-)
+from observer.wire.protobuf import delimited, keep, number, string, strings, struct_entry, tag, utf8, varint, varints
 
 OBSERVATION_SOURCE: Final = "packet"
 """DNS.observation_source: the packets themselves; Hubble has "proxy" there, which flowscope has none of."""
+
+# Plain integers: members of IntFlag and IntEnum cost a microsecond in every `&` and `==`.
+_REQUEST: Final = L7Type.REQUEST.value
+_RESPONSE: Final = L7Type.RESPONSE.value
+_KIND_HTTP: Final = L7Kind.HTTP.value
+_KIND_DNS: Final = L7Kind.DNS.value
+_KIND_KAFKA: Final = L7Kind.KAFKA.value
+_KIND_GRPC: Final = L7Kind.GRPC.value
+_KIND_TLS: Final = L7Kind.TLS.value
+_HAS_CODE: Final = Present.CODE.value
+_HAS_METHOD: Final = Present.METHOD.value
+_HAS_ID: Final = Present.L7_ID.value
+_HAS_LATENCY: Final = Present.LATENCY.value
+_HAS_GRPC_STATUS: Final = Present.GRPC_STATUS.value
 
 _TYPE: Final = tag(flow_pb2.Layer7, "type")
 _LATENCY: Final = tag(flow_pb2.Layer7, "latency_ns")
@@ -34,16 +38,8 @@ _HTTP: Final = tag(flow_pb2.Layer7, "http")
 _DNS: Final = tag(flow_pb2.Layer7, "dns")
 _KAFKA: Final = tag(flow_pb2.Layer7, "kafka")
 _NS_PER_MS: Final = 1_000_000
-
-type_field: Final[Cache[int]] = Cache(lambda l7_type: number(_TYPE, l7_type))
-
-
-def layer7_head(l7_type: int, latency_ns: int | None) -> bytes:
-    """Layer7.type and, where it is known, Layer7.latency_ns."""
-    if not latency_ns:
-        return type_field[l7_type]
-    return type_field[l7_type] + _LATENCY + encode_varint(latency_ns)
-
+_DOUBLE: Final = struct.Struct("<d")
+_TYPES: Final = tuple(number(_TYPE, l7_type) for l7_type in range(256))
 
 # HTTP and gRPC
 
@@ -55,9 +51,9 @@ _HEADERS: Final = tag(flow_pb2.HTTP, "headers")
 _HEADER_KEY: Final = tag(flow_pb2.HTTPHeader, "key")
 _HEADER_VALUE: Final = tag(flow_pb2.HTTPHeader, "value")
 _METHODS: Final = {method.value: method.name.encode() for method in HttpMethod if 0 < method.value < 255}
-_LINE_MAX: Final = 512  # longer header lines repeat too seldom to be worth keeping
+Texts: TypeAlias = tuple[bytes, bytes, bytes, bytes]
 
-status_field: Final[Cache[int]] = Cache(lambda code: number(_CODE, code))
+_LINE_MAX: Final = 512  # longer header lines repeat too seldom to be worth keeping
 
 
 def url(method: bytes, target: bytes, host: bytes) -> bytes:
@@ -71,7 +67,7 @@ def url(method: bytes, target: bytes, host: bytes) -> bytes:
 
 def http_method(l7_method: int, present: int, spelled: bytes) -> bytes:
     """The name of a request method, empty when it is not known."""
-    if not present & Present.METHOD:
+    if not present & _HAS_METHOD:
         return b""
     return _METHODS.get(l7_method, spelled if l7_method == HttpMethod.OTHER else b"")
 
@@ -84,11 +80,24 @@ def http_version(l7_version: int) -> bytes:
     return b"HTTP/%d" % major if major > 1 else b"HTTP/%d.%d" % (major, minor)
 
 
-def http_parts(method: bytes, version: bytes, target: bytes, host: bytes) -> tuple[bytes, bytes, bytes]:
-    """What all flows of a request share: encoded fields, "METHOD URL" and protocol for the summary."""
-    method, whole = utf8(method), utf8(url(method, target, host))
-    fields = string(_METHOD, method) + string(_URL, whole) + string(_PROTOCOL, version)
-    return fields, (method + b" " + whole).strip(b" "), version
+def http(l7_type: int, code: int, method: bytes, version: bytes, texts: Texts) -> Message:
+    """The body of Layer7.http without headers, and the summary; what is not known is left out of both."""
+    method, whole = utf8(method), utf8(url(method, texts[0], texts[1]))
+    body = number(_CODE, code) + string(_METHOD, method) + string(_URL, whole) + string(_PROTOCOL, version)
+    request = (method + b" " + whole).strip(b" ")
+    if l7_type == _REQUEST:
+        line = version + b" " + request
+        return Message(body, b"", line, b"", line, b"")
+    answer = b" ".join([part for part in (version, b"%d" % code if code else b"") if part])
+    asked = b"(" + request + b")" if request else b""
+    return Message(
+        body,
+        b"",
+        answer + b" " if answer else b"",
+        b" " + asked if asked else b"",
+        b" ".join([part for part in (answer, asked) if part]),
+        b"",
+    )
 
 
 def _header_line(line: bytes) -> bytes:
@@ -100,42 +109,25 @@ def _header_line(line: bytes) -> bytes:
     )
 
 
-_header_lines: Final = Cache(_header_line)
+class _HeaderLines(dict[bytes, bytes]):
+    """Encoded headers by line: the same lines come again and again, except long ones, which are not kept."""
+
+    def __missing__(self, line: bytes) -> bytes:
+        value = _header_line(line)
+        if len(line) <= _LINE_MAX:
+            keep(self, line, value)
+        return value
+
+
+_header_lines: Final = _HeaderLines()
 
 
 def http_headers(head: bytes) -> bytes:
-    """The headers of a message from its raw section, line by line: the same lines come again and again."""
-    if b"\n " in head or b"\n\t" in head or head[:1] in (b" ", b"\t"):
+    """The headers of a message from its raw section."""
+    if b"\n " in head or b"\n\t" in head:
         return _header_line(head)  # folded lines belong together
-    return b"".join(
-        [
-            _header_lines[line] if len(line) <= _LINE_MAX else _header_line(line)
-            for line in head.replace(b"\r\n", b"\n").split(b"\n")
-            if line
-        ]
-    )
-
-
-def http_field(l7_type: int, code: int, fields: bytes, head: bytes) -> bytes:
-    """The field Layer7.http."""
-    body = fields
-    if l7_type == L7Type.RESPONSE and code:
-        body = status_field[code] + body
-    if head:
-        body += http_headers(head)
-    return _HTTP + varints[len(body)] + body
-
-
-def http_summary(l7_type: int, code: int, latency_ns: int | None, request: bytes, version: bytes) -> bytes:
-    """The summary of a request or response; what is not known is left out."""
-    if l7_type == L7Type.REQUEST:
-        return version + b" " + request
-    parts = [version, b"%d" % code if code else b""]
-    if latency_ns is not None:
-        parts.append(b"%dms" % (latency_ns // _NS_PER_MS))
-    if request:
-        parts.append(b"(" + request + b")")
-    return b" ".join([part for part in parts if part])
+    lines = _header_lines
+    return b"".join([lines[line] for line in head.split(b"\r\n")])
 
 
 # DNS
@@ -172,7 +164,7 @@ def dns(l7_type: int, query: str, qtype: int | None, rcode: int, answer: DnsAnsw
     if not qtypes and qtype is not None:
         qtypes = (_DNS_TYPES.get(qtype, f"TYPE{qtype}"),)
     body = string(_QUERY, query) + string(_SOURCE, OBSERVATION_SOURCE) + strings(_QTYPES, qtypes)
-    if l7_type != L7Type.RESPONSE:
+    if l7_type != _RESPONSE:
         return delimited(_DNS, body), summary.dns_query(query, qtypes)
     body += (
         strings(_IPS, said.ips)
@@ -236,11 +228,11 @@ def kafka_api_key(key: int) -> str:
 
 
 def kafka(
-    l7_type: int, api_key: int | None, version: int, error_code: int | None, correlation_id: int, topic: str
+    l7_type: int, api_key: int | None, version: int, error_code: int, correlation_id: int, topic: str
 ) -> tuple[bytes, str]:
     """The field Layer7.kafka and the summary; error code and correlation id are signed on the wire."""
     name = "" if api_key is None else kafka_api_key(api_key)
-    error = (error_code or 0) - (0x1_0000 if (error_code or 0) > 0x7FFF else 0)
+    error = error_code - (0x1_0000 if error_code > 0x7FFF else 0)
     correlation = correlation_id - (0x1_0000_0000 if correlation_id > 0x7FFF_FFFF else 0)
     body = (
         number(_ERROR_CODE, error)
@@ -249,64 +241,127 @@ def kafka(
         + number(_CORRELATION_ID, correlation)
         + string(_TOPIC, topic)
     )
-    return delimited(_KAFKA, body), summary.kafka(l7_type == L7Type.REQUEST, name, correlation, topic, error)
+    return delimited(_KAFKA, body), summary.kafka(l7_type == _REQUEST, name, correlation, topic, error)
 
 
 # What Hubble has no place for
 
 
-def extension_entries(
-    kind: int, present: int, l7_id: int, l7_version: int, grpc_status: int, texts: tuple[bytes, ...]
-) -> bytes:
-    """The entries of Flow.extensions that an L7 protocol adds."""
-    entries = b""
-    if kind == L7Kind.GRPC:
+_STREAM_ID: Final = struct_entry("http2", {"stream_id": 0})[:-8]
+
+
+def extension_entries(kind: int, present: int, grpc_status: int, texts: Texts) -> bytes:
+    """The entries of Flow.extensions that an L7 protocol adds, without the stream."""
+    if kind == _KIND_GRPC:
         service, _, method = texts[0].lstrip(b"/").partition(b"/")
         call: dict[str, object] = {"service": service, "method": method}
-        if present & Present.GRPC_STATUS:
+        if present & _HAS_GRPC_STATUS:
             call["status"] = grpc_status
-        entries = struct_entry("grpc", call)
-    elif kind == L7Kind.KAFKA and texts[1]:
-        entries = struct_entry("kafka", {"client_id": texts[1]})
-    elif kind == L7Kind.TLS:
+        return struct_entry("grpc", call)
+    if kind == _KIND_KAFKA and texts[1]:
+        return struct_entry("kafka", {"client_id": texts[1]})
+    if kind == _KIND_TLS:
         hello = {"server_name": texts[0], "alpn": texts[1]}
-        entries = struct_entry("tls", {name: text for name, text in hello.items() if text})
-    if present & Present.L7_ID:
-        if kind == L7Kind.DNS:
-            entries += struct_entry("dns", {"id": l7_id})
-        elif kind == L7Kind.GRPC or (kind == L7Kind.HTTP and l7_version >= 20):
-            entries += struct_entry("http2", {"stream_id": l7_id})
-    return entries
+        return struct_entry("tls", {name: text for name, text in hello.items() if text})
+    return b""
 
 
-def layer7(
-    kind: int,
-    l7_type: int,
-    present: int,
-    columns: tuple[int, int, int, int],
-    texts: tuple[bytes, ...],
-    latency_ns: int | None,
-    extra: Extra | None,
-) -> tuple[bytes, bytes]:
-    """The record field of Layer7 and the summary of a kind other than HTTP; `columns` are code, version, method, id."""
+class Message(NamedTuple):
+    """What records with the same L7 columns and texts share, encoded."""
+
+    http: bytes  # the body of Layer7.http without headers
+    record: bytes  # the field Layer7.dns or Layer7.kafka whole
+    before: bytes  # the summary before the latency, after it, and where there is none
+    after: bytes
+    plain: bytes
+    entries: bytes  # of the extension
+
+
+class Layer7Encoder:
+    """Encodes the L7 part of flows, and keeps what it made of the same request."""
+
+    def __init__(self) -> None:
+        self._messages: dict[tuple[object, ...], Message] = {}
+
+    def encode(
+        self,
+        tail: bytes,
+        present: int,
+        columns: tuple[int, int, int, int],
+        latency: int,
+        lengths: bytes,
+        text: bytes,
+        extra: Extra | None,
+    ) -> tuple[bytes, bytes, bytes]:
+        """Layer7, the summary and the extension's entries of one record.
+
+        `tail` is the record from `family` on, `columns` are l7_code, l7_version, l7_method and l7_id.
+        """
+        kind = tail[8]
+        # A correlation id is the only id that goes into the record itself; one at a time is what Kafka costs.
+        key: tuple[object, ...] = (lengths, text, tail, present, columns if kind == _KIND_KAFKA else columns[:3])
+        head = b""
+        if extra is not None:
+            head = extra.head
+            if extra.texts:
+                key += (extra.texts,)
+            if (said := extra.dns) is not None:
+                key += (said.ips, said.cnames, said.ttl, said.qtypes, said.rrtypes)
+        message = self._messages.get(key)
+        if message is None:
+            message = make_message(tail, present, columns, split_texts(lengths, text, extra), extra)
+            keep(self._messages, key, message)
+        body, record, line, after, plain, entries = message
+        out = _TYPES[tail[9]]
+        if present & _HAS_LATENCY:
+            if latency:
+                out += _LATENCY + varint(latency)
+            line += b"%dms" % (latency // _NS_PER_MS) + after
+        else:
+            line = plain
+        if kind == _KIND_HTTP or kind == _KIND_GRPC:  # noqa: SIM109 -- half the price of `in`
+            if head:
+                body += http_headers(head)
+            out += _HTTP + varints[len(body)] + body
+            if present & _HAS_ID and columns[1] >= 20:
+                entries += _STREAM_ID + _DOUBLE.pack(columns[3])
+        else:
+            out += record
+            line = plain
+        return out, line, entries
+
+
+def split_texts(lengths: bytes, text: bytes, extra: Extra | None) -> Texts:
+    """The four strings of a record, whole where the extra has them."""
+    if extra is not None and extra.texts:
+        whole = (*extra.texts, b"", b"", b"", b"")
+        return whole[0], whole[1], whole[2], whole[3]
+    one = lengths[0]
+    two = one + lengths[1]
+    three = two + lengths[2]
+    return text[:one], text[one:two], text[two:three], text[three : three + lengths[3]]
+
+
+def make_message(
+    tail: bytes, present: int, columns: tuple[int, int, int, int], texts: Texts, extra: Extra | None
+) -> Message:
+    """Encode what records with the same L7 columns and texts share."""
+    kind, l7_type = tail[8], tail[9]
     code, version, method, l7_id = columns
-    if kind == L7Kind.DNS:
+    entries = extension_entries(kind, present, tail[11], texts)
+    known_method = method if present & _HAS_METHOD else None
+    record, line = b"", ""
+    if kind in (_KIND_HTTP, _KIND_GRPC):
+        code = code if present & _HAS_CODE and l7_type == _RESPONSE else 0
+        return http(l7_type, code, http_method(method, present, texts[2]), http_version(version), texts)._replace(
+            entries=entries
+        )
+    if kind == _KIND_DNS:
         query = texts[0].decode("utf-8", "backslashreplace")
-        field, text = dns(
-            l7_type, query, method if present & Present.METHOD else None, code, extra.dns if extra is not None else None
-        )
-    elif kind == L7Kind.KAFKA:
+        record, line = dns(l7_type, query, known_method, code, extra.dns if extra is not None else None)
+    elif kind == _KIND_KAFKA:
         topic = texts[0].decode("utf-8", "backslashreplace")
-        field, text = kafka(
-            l7_type,
-            method if present & Present.METHOD else None,
-            version,
-            code if present & Present.CODE else None,
-            l7_id,
-            topic,
-        )
-    elif kind == L7Kind.TLS:
-        field, text = b"", f"TLS {texts[0].decode('utf-8', 'backslashreplace')}".strip()
-    else:
-        field, text = b"", ""
-    return field, text.encode()
+        record, line = kafka(l7_type, known_method, version, code if present & _HAS_CODE else 0, l7_id, topic)
+    elif kind == _KIND_TLS:
+        line = f"TLS {texts[0].decode('utf-8', 'backslashreplace')}".strip()
+    return Message(b"", record, b"", b"", line.encode("utf-8", "backslashreplace"), entries)

@@ -13,7 +13,7 @@ from observer.extra import Tunnel
 from observer.identity.endpoints import Endpoint
 from observer.policy.model import PolicyRef
 from observer.record import Protocol, TcpFlag
-from observer.wire.protobuf import Cache, delimited, number, string, strings, tag
+from observer.wire.protobuf import Cache, delimited, encode_varint, number, string, strings, tag
 
 _ID: Final = tag(flow_pb2.Endpoint, "ID")
 _IDENTITY: Final = tag(flow_pb2.Endpoint, "identity")
@@ -139,6 +139,19 @@ for _, _message in _PORTED.values():
 
 PORTED_TAGS: Final[dict[int, bytes]] = {protocol: field for protocol, (field, _) in _PORTED.items()}
 """The fields of flow.Layer4 that have ports, by IP protocol."""
+
+
+LAYER4_HEADS: Final[dict[int, tuple[bytes, ...]]] = {
+    protocol: tuple(
+        tag(flow_pb2.Flow, "l4") + encode_varint(1 + len(encode_varint(size)) + size) + field + encode_varint(size)
+        for size in range(64)
+    )
+    for protocol, field in PORTED_TAGS.items()
+}
+"""The field Flow.l4 up to its ports and flags, by IP protocol and their length (at most 4 + 4 + 20)."""
+
+source_ports: Final[Cache[int]] = Cache(lambda port: number(SOURCE_PORT, port), 1 << 16)
+destination_ports: Final[Cache[int]] = Cache(lambda port: number(DESTINATION_PORT, port), 1 << 16)
 
 
 def layer4_without_ports(protocol: int, icmp_type: int, icmp_code: int, icmp_present: bool) -> bytes | None:

@@ -14,6 +14,10 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 K = TypeVar("K")
+V = TypeVar("V")
+
+CACHE_SIZE: Final = 8192
+"""Entries of a cache; a full one starts anew."""
 
 VARINT: Final = 0
 FIXED64: Final = 1
@@ -39,16 +43,22 @@ MAX_NESTING: Final = 32
 class Cache(dict[K, bytes]):
     """A dict that makes what it lacks and starts anew when it is full, so that strange traffic cannot grow it."""
 
-    def __init__(self, make: Callable[[K], bytes], size: int = 8192) -> None:
+    def __init__(self, make: Callable[[K], bytes], size: int = CACHE_SIZE) -> None:
         super().__init__()
         self._make = make
         self._size = size
 
     def __missing__(self, key: K) -> bytes:
-        if len(self) >= self._size:
-            self.clear()
-        value = self[key] = self._make(key)
+        value = self._make(key)
+        keep(self, key, value, self._size)
         return value
+
+
+def keep(cache: dict[K, V], key: K, value: V, size: int = CACHE_SIZE) -> None:
+    """Put `value` into a cache of bounded size."""
+    if len(cache) >= size:
+        cache.clear()
+    cache[key] = value
 
 
 def encode_varint(number: int) -> bytes:
@@ -63,6 +73,19 @@ def encode_varint(number: int) -> bytes:
 
 varints: Final = Cache(encode_varint, 1 << 16)
 """Varints of small numbers (ports, lengths), made once."""
+
+
+# 14 bits as two groups that say that more follow: the low half of a number that varints has no entry for.
+_low_14: Final[Cache[int]] = Cache(lambda low: bytes((low & 0x7F | 0x80, low >> 7 | 0x80)), 1 << 14)
+
+
+def varint(number: int) -> bytes:
+    """As encode_varint, by two look-ups for what fits 30 bits."""
+    if number < 1 << 14:
+        return varints[number]
+    if number < 1 << 30:
+        return _low_14[number & 0x3FFF] + varints[number >> 14]
+    return encode_varint(number)
 
 
 def tag(message: type[Message], name: str) -> bytes:
