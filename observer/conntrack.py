@@ -1,0 +1,360 @@
+"""Connections: which packets belong together, who asked whom, and which packets are worth a flow.
+
+`Packets` enter, events leave one by one, in order: tell a flow of this packet, take its payload, look at its
+acknowledgment, this connection has ended. Timeouts run on packet time. A generator, so that what the pipeline learns
+from one packet (roles, no more payload wanted) already holds for the next. Knows TCP's flags and sequence numbers of
+SYNs (RFC 9293), nothing of payload, identity or policy.
+"""
+
+from __future__ import annotations
+
+import enum
+import heapq
+from collections.abc import Iterator
+from typing import Any, Final
+
+from observer.decode import Packets
+from observer.losses import Losses
+from observer.record import TcpFlag, TraceReason
+from observer.tuples import ICMP, ICMPV6, TCP, Shape, keys, quoted_key, reverse
+
+MAX_CONNECTIONS: Final = 65_536
+"""Connections held; beyond, the ones silent for longest are forgotten."""
+
+REPORT_NS: Final = 5_000_000_000
+"""While packets pass, a direction is told again this long after it was told last."""
+
+TCP_NS: Final = 8_000_000_000_000
+"""Silence that ends an established TCP connection; this and the next two as in Cilium's conntrack."""
+TCP_SYN_NS: Final = 60_000_000_000
+"""The same before the other side has answered."""
+TCP_CLOSED_NS: Final = 10_000_000_000
+"""The same after RST or both FINs."""
+OTHER_NS: Final = 60_000_000_000
+"""Silence that ends what is not TCP."""
+
+SWEEP_NS: Final = 10_000_000_000
+"""Packet time between two looks for what has ended; whether a packet still belongs is exact all the same."""
+
+# No timeout is shorter than REPORT_NS: a packet after one always comes through the slow path of `track`.
+
+SYN: Final = int(TcpFlag.SYN)
+ACK: Final = int(TcpFlag.ACK)
+FIN: Final = int(TcpFlag.FIN)
+RST: Final = int(TcpFlag.RST)
+TOLD: Final = SYN | FIN | RST
+"""The flags of which the first in each direction is told."""
+
+# ICMP types (RFC 792, RFC 4443): an echo and its reply are a pair, an error belongs to the packet it quotes.
+ECHO_REPLY: Final = {(ICMP, 0): 8, (ICMPV6, 129): 128}
+ERRORS: Final = {(ICMP, 3), (ICMP, 4), (ICMP, 5), (ICMP, 11), (ICMP, 12), *((ICMPV6, kind) for kind in (1, 2, 3, 4))}
+
+
+class What(enum.IntFlag):
+    """What a packet is good for; an event carries at least one."""
+
+    TELL = 1  # a flow of its own
+    DATA = 2  # it has payload that is wanted
+    ACK = 4  # its acknowledgment may tell that a hole of the other direction will not be filled
+    END = 8  # no packet: the connection has ended
+
+
+class Roles(enum.IntEnum):
+    """How sure it is which side is the client."""
+
+    UNKNOWN = 0  # whoever was seen first, for lack of better
+    PORTS = 1  # by the ports
+    KNOWN = 2  # by SYN, by being the first datagram, or by what the bytes say
+
+
+class Half:
+    """One direction of a connection: the packets that one side sends."""
+
+    __slots__ = (
+        "bytes", "connection", "is_reply", "isn", "key", "last_ns", "other", "packets", "side", "stream",
+        "tells", "told", "told_ns", "wake_ns", "wants_acks", "wants_payload", "watch",
+    )  # fmt: skip
+
+    other: Half
+
+    def __init__(self, connection: Connection, key: bytes, *, watch: int) -> None:
+        self.connection = connection
+        self.key = key
+        self.is_reply = False
+        self.packets = 0
+        self.bytes = 0  # IP lengths
+        self.last_ns = 0
+        self.wake_ns = 0  # packets from this time on need more than counting
+        self.watch = watch  # and so do packets with one of these TCP flags
+        self.told = 0  # flags of TOLD that were
+        self.told_ns = 0
+        self.tells = 0
+        self.isn = -1  # sequence number of the SYN
+        self.wants_payload = True
+        self.wants_acks = False
+        self.side: Any = None  # the pipeline's, as is the next
+        self.stream: Any = None
+
+    @property
+    def reason(self) -> TraceReason:
+        """Why the flow being told is told, in Cilium's terms."""
+        connection = self.connection
+        if connection.related is not None:
+            return TraceReason.RELATED
+        if connection.joined and connection.first is self and self.tells == 1:
+            return TraceReason.ESTABLISHED
+        if self.is_reply:
+            return TraceReason.REPLY
+        return TraceReason.NEW if self.tells == 1 and not connection.joined else TraceReason.ESTABLISHED
+
+    def want_acks(self, wanted: bool) -> None:
+        """Ask for What.ACK of every packet of this direction, or no longer."""
+        self.wants_acks = wanted
+        self.wake_ns = 0 if wanted else self.told_ns + REPORT_NS
+
+
+class Connection:
+    """Two directions and what is known of both; addresses and ports are those of the client."""
+
+    __slots__ = (
+        "challenge", "client", "context", "first", "icmp_type", "joined", "number",
+        "protocol", "related", "roles", "server",
+    )  # fmt: skip
+
+    client: Half
+    server: Half
+    first: Half
+
+    def __init__(self, number: int, protocol: int) -> None:
+        self.number = number
+        self.protocol = protocol
+        self.icmp_type: int | None = None  # of the request, where the protocol is ICMP
+        self.joined = False  # its first packets were not seen
+        self.roles = Roles.KNOWN
+        self.related: Connection | None = None  # an ICMP error's: what it is about
+        self.challenge = -1  # sequence number of a SYN that came while the connection stood
+        self.context: Any = None  # the pipeline's
+
+    @property
+    def family(self) -> int:
+        """4 or 6."""
+        return self.client.key[39]
+
+    @property
+    def client_ip(self) -> bytes:
+        """16 bytes."""
+        return self.client.key[:16]
+
+    @property
+    def server_ip(self) -> bytes:
+        """16 bytes."""
+        return self.client.key[16:32]
+
+    @property
+    def client_port(self) -> int:
+        """0 without ports."""
+        return int.from_bytes(self.client.key[32:34], "big") if self.client.key[40] == Shape.PORTS else 0
+
+    @property
+    def server_port(self) -> int:
+        """0 without ports."""
+        return int.from_bytes(self.client.key[34:36], "big") if self.client.key[40] == Shape.PORTS else 0
+
+    @property
+    def last_ns(self) -> int:
+        """When its last packet passed."""
+        return max(self.client.last_ns, self.server.last_ns)
+
+    @property
+    def closed(self) -> bool:
+        """A TCP connection that both sides, or a RST, have ended."""
+        told = self.client.told | self.server.told
+        return bool(told & RST or self.client.told & self.server.told & FIN)
+
+    @property
+    def timeout_ns(self) -> int:
+        """The silence after which it has ended."""
+        if self.protocol != TCP:
+            return OTHER_NS
+        if self.closed:
+            return TCP_CLOSED_NS
+        return TCP_NS if self.client.packets and self.server.packets else TCP_SYN_NS
+
+    def swap_roles(self) -> None:
+        """The client is the server: what was guessed in mid-connection was wrong."""
+        self.client, self.server = self.server, self.client
+        self.client.is_reply = False
+        self.server.is_reply = True
+
+
+class Conntrack:
+    """The table of connections of one packet source."""
+
+    def __init__(self, losses: Losses) -> None:
+        self._losses = losses
+        self._halves: dict[bytes, Half] = {}
+        self._connections: dict[int, Connection] = {}
+        self._number = 0
+        self._swept_ns = 0
+
+    def __len__(self) -> int:
+        """Connections held."""
+        return len(self._connections)
+
+    def __iter__(self) -> Iterator[Connection]:
+        """Every connection held, oldest first; none may be opened meanwhile."""
+        return iter(self._connections.values())
+
+    def track(self, packets: Packets) -> Iterator[tuple[int, Half, int]]:
+        """Yield (row, half, What bits) of the packets worth it, in order; END carries the row that made room."""
+        get = self._halves.get
+        columns = zip(
+            keys(packets),
+            packets.time_ns.tolist(),
+            packets.tcp_flags.tolist(),
+            (packets.payload_length + packets.payload_missing).tolist(),
+            packets.ip_length.tolist(),
+            strict=True,
+        )
+        for row, (key, time_ns, flags, payload, size) in enumerate(columns):
+            half = get(key)
+            what = 0
+            if half is not None and (time_ns >= half.wake_ns or flags & half.watch):
+                ends, what = self._look(half, packets, row, time_ns, flags)
+                if ends:
+                    yield row, half, What.END
+                    self._forget(half.connection)
+                    half = get(key)
+            if half is None:
+                for victim in self._make_room():
+                    yield row, victim.client, What.END
+                    self._forget(victim)
+                half = self._open(packets, row, key, flags)
+                what = self._tell(half, time_ns, flags)
+            half.packets += 1
+            half.bytes += size
+            half.last_ns = time_ns
+            if payload and half.wants_payload:
+                what |= 2
+            if what:
+                yield row, half, what
+
+    def advance(self, time_ns: int) -> Iterator[Connection]:
+        """Yield the connections that have ended by silence, each still whole; forget it afterwards."""
+        if time_ns < self._swept_ns + SWEEP_NS:
+            return
+        self._swept_ns = time_ns
+        for connection in [each for each in self if time_ns - each.last_ns >= each.timeout_ns]:
+            yield connection
+            self._forget(connection)
+
+    def clear(self) -> None:
+        """Forget every connection."""
+        self._connections.clear()
+        self._halves.clear()
+
+    def _look(self, half: Half, packets: Packets, row: int, time_ns: int, flags: int) -> tuple[bool, int]:
+        """Whether the packet ends the connection it seems to belong to, and else what it is good for."""
+        connection = half.connection
+        if time_ns - connection.last_ns >= connection.timeout_ns:
+            return True, 0
+        what = 0
+        if flags & SYN and connection.protocol == TCP:
+            sequence = int(packets.sequence[row])
+            if flags & ACK:
+                confirmed = (int(packets.acknowledgment[row]) - 1) & 0xFFFFFFFF
+                if confirmed == connection.challenge and sequence != half.isn:
+                    return True, 0
+            elif sequence != half.isn:
+                if half.isn < 0 and half.packets == 0 and not connection.closed:
+                    pass  # a simultaneous open (RFC 9293, 3.5)
+                elif connection.closed or not half.other.packets:
+                    return True, 0
+                elif sequence != connection.challenge:
+                    # Forged, or the ports are used again and the end was not seen: the SYN-ACK will tell.
+                    connection.challenge = sequence
+                    return False, self._tell(half, time_ns, flags)
+            if half.isn < 0:
+                half.isn = sequence
+        if not half.tells or flags & TOLD & ~half.told or time_ns >= half.told_ns + REPORT_NS:
+            what = self._tell(half, time_ns, flags)
+        if half.wants_acks and flags & ACK:
+            what |= What.ACK
+        return False, what
+
+    def _tell(self, half: Half, time_ns: int, flags: int) -> int:
+        half.tells += 1
+        if half.connection.protocol == TCP:
+            half.told |= flags & TOLD
+            half.watch = TOLD & ~half.told | SYN
+        half.told_ns = time_ns
+        half.wake_ns = 0 if half.wants_acks else time_ns + REPORT_NS
+        return int(What.TELL)
+
+    def _open(self, packets: Packets, row: int, key: bytes, flags: int) -> Half:
+        """A new connection; the half that the packet belongs to."""
+        self._number += 1
+        connection = Connection(self._number, key[38])
+        watch = TOLD if connection.protocol == TCP else 0
+        half = Half(connection, key, watch=watch)
+        half.other = Half(connection, reverse(key), watch=watch)
+        half.other.other = half
+        is_reply = False
+        if connection.protocol == TCP:
+            if flags & SYN:
+                is_reply = bool(flags & ACK)
+                half.isn = int(packets.sequence[row])
+            else:
+                is_reply, connection.roles = guess(key)
+            connection.joined = not flags & SYN or is_reply
+        elif key[40] == Shape.PORTS:
+            # A datagram that comes first asks, unless it left a privileged port for an unprivileged one.
+            is_reply = key[32] < 4 and key[34] >= 4 and key[32:34] != b"\0\0"
+            connection.joined = is_reply
+            connection.roles = Roles.PORTS if is_reply else Roles.KNOWN
+        else:
+            self._icmp(connection, packets, row, key)
+            is_reply = connection.joined
+        connection.first = half
+        connection.client, connection.server = (half.other, half) if is_reply else (half, half.other)
+        connection.server.is_reply = True
+        self._connections[connection.number] = connection
+        self._halves[key] = half
+        if key[40] != Shape.ICMP:
+            # Both ends of a connection may have the same address and port; then there is one direction only.
+            self._halves.setdefault(half.other.key, half.other)
+        return half
+
+    def _icmp(self, connection: Connection, packets: Packets, row: int, key: bytes) -> None:
+        kind = (connection.protocol, int(packets.icmp_type[row]))
+        connection.icmp_type = ECHO_REPLY.get(kind, kind[1])
+        connection.joined = kind in ECHO_REPLY
+        if kind in ERRORS:
+            quoted = self._halves.get(quoted_key(packets.payload(row), key))
+            connection.related = quoted.connection if quoted is not None else None
+
+    def _make_room(self) -> list[Connection]:
+        """The connections to forget before one more can be held, silent for longest first."""
+        if len(self._connections) < MAX_CONNECTIONS:
+            return []
+        # Some at once, because looking for them takes a pass over all.
+        victims = heapq.nsmallest(max(1, MAX_CONNECTIONS // 64), self, key=lambda each: each.last_ns)
+        self._losses.count("conntrack", "connection table full", len(victims))
+        return victims
+
+    def _forget(self, connection: Connection) -> None:
+        del self._connections[connection.number]
+        for half in (connection.client, connection.server):
+            if self._halves.get(half.key) is half:
+                del self._halves[half.key]
+
+
+def guess(key: bytes) -> tuple[bool, Roles]:
+    """Whether a packet seen in mid-connection comes from the server, by its ports, and how sure that is."""
+    source = int.from_bytes(key[32:34], "big")
+    destination = int.from_bytes(key[34:36], "big")
+    # Privileged ports are servers'; Linux takes client ports from 32768 up.
+    for limit in (1024, 32_768):
+        if (source < limit) != (destination < limit):
+            return source < limit, Roles.PORTS
+    return False, Roles.UNKNOWN

@@ -1,0 +1,385 @@
+"""From packets to records: the only module that knows every stage of the one-way street.
+
+`Packets` enter; conntrack says which of them are worth a flow, streams put their payload in order, conversations read
+it, the tagger adds identity and verdict, and a batch of records with extras goes into the store. A record's time is
+that of the packet that made it known, so records keep the order of the capture.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from observer.conntrack import FIN, SYN, Connection, Conntrack, Half, Roles, What
+from observer.decode import Decoder, Packets
+from observer.extra import Extra
+from observer.identity.endpoints import IpCache
+from observer.l7.conversation import Conversation
+from observer.l7.detect import Detected
+from observer.l7.message import Message, Side
+from observer.losses import Losses
+from observer.policy.engine import Engine
+from observer.record import PACK, RECORD, EventType, Flags, FlowType, L7Type, Present, Protocol, pack_text
+from observer.sources.pace import paced
+from observer.sources.pcap import open_capture
+from observer.store import Store
+from observer.stream import Assembly, Piece, Stream
+from observer.tag import PolicyMode, Tag, Tagger
+from observer.tuples import KEY, TCP, Shape
+
+HOLE_NS: Final = 20_000_000
+"""How long a hole that the receiver has acknowledged is kept open: a capture may hold an ACK before what it answers."""
+
+# Members of enums as plain numbers: they are read for every packet told.
+UDP: Final = int(Protocol.UDP)
+TELL, DATA, ACKED, END = int(What.TELL), int(What.DATA), int(What.ACK), int(What.END)
+PORTS: Final = int(Shape.PORTS)
+UNKNOWN: Final = Roles.UNKNOWN
+L3_L4: Final = int(FlowType.L3_L4)
+L7: Final = int(FlowType.L7)
+L7_EVENT: Final = int(EventType.L7)
+RESPONSE: Final = L7Type.RESPONSE
+IS_REPLY: Final = int(Present.IS_REPLY)
+COUNTERS: Final = int(Present.COUNTERS)
+IS_ICMP: Final = int(Present.ICMP)
+HAS_FLAGS: Final = int(Present.TCP_FLAGS)
+HAS_VLAN: Final = int(Present.VLAN)
+HAS_MAC: Final = int(Present.MAC)
+HAS_CODE: Final = int(Present.CODE)
+HAS_METHOD: Final = int(Present.METHOD)
+HAS_L7_ID: Final = int(Present.L7_ID)
+HAS_LATENCY: Final = int(Present.LATENCY)
+L7_INCOMPLETE: Final = int(Flags.L7_INCOMPLETE)
+EXTRA: Final = int(Flags.EXTRA)
+TEXT_CUT: Final = int(Flags.TEXT_CUT)
+
+
+class _Batch:
+    """The columns of a batch of packets as lists, because rows are read one by one."""
+
+    __slots__ = (
+        "acknowledgment", "data", "destination_mac", "has_mac", "icmp_code", "icmp_type", "length", "missing",
+        "sequence", "source_mac", "start", "tcp_flags", "time_ns",
+    )  # fmt: skip
+
+    def __init__(self, packets: Packets) -> None:
+        self.data = packets.data
+        self.time_ns = packets.time_ns.tolist()
+        self.tcp_flags = packets.tcp_flags.tolist()
+        self.sequence = packets.sequence.tolist()
+        self.acknowledgment = packets.acknowledgment.tolist()
+        self.start = packets.payload_start.tolist()
+        self.length = packets.payload_length.tolist()
+        self.missing = packets.payload_missing.tolist()
+        self.has_mac = packets.has_mac.tolist()
+        self.source_mac = packets.source_mac.tobytes()
+        self.destination_mac = packets.destination_mac.tobytes()
+        self.icmp_type = packets.icmp_type
+        self.icmp_code = packets.icmp_code
+
+
+class _Context:
+    """What the pipeline ties to a connection."""
+
+    __slots__ = ("client", "conversation", "read", "tag")
+
+    def __init__(self, connection: Connection) -> None:
+        self.client = connection.client
+        """The half that makes the requests; not TCP's client where a server asks over a connection it was given."""
+        self.conversation: Conversation | None = None
+        self.read = False  # the bytes have said who asks
+        self.tag: Tag | None = None
+
+
+class Pipeline:
+    """One packet source on its way into a store; used by one thread."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        endpoints: IpCache,
+        policy: Engine | None = None,
+        mode: PolicyMode = PolicyMode.ENFORCE,
+        losses: Losses | None = None,
+        node: str = "",
+    ) -> None:
+        if store.endpoints is not endpoints.table:
+            raise ValueError("the store and the ipcache have to share one endpoint table")
+        self.losses = store.losses if losses is None else losses
+        self._store = store
+        if node not in store.nodes:
+            store.nodes.append(node)
+        self._node = store.nodes.index(node)
+        self._tagger = Tagger(endpoints, policy, mode)
+        self._conntrack = Conntrack(self.losses)
+        self._assembly = Assembly(self.losses)
+        self._time_ns = 0
+        self._rows: list[bytes] = []
+        self._extras: list[tuple[int, Extra]] = []
+
+    def packets(self, packets: Packets) -> None:
+        """Take the next packets and append the flows that they make."""
+        batch = _Batch(packets)
+        times = batch.time_ns
+        for row, half, what in self._conntrack.track(packets):
+            time_ns = times[row]
+            if what == END:
+                self._end(half.connection, time_ns)
+                continue
+            # What the bytes say comes first: it may turn the roles that the packet's own flow tells.
+            messages = self._read(batch, row, half, what, time_ns) if what != TELL or half.stream is not None else []
+            if what & TELL:
+                self._tell(batch, row, half, time_ns)
+            for message in messages:
+                self._message(half.connection, message, time_ns)
+        if times:
+            self._time_ns = max(self._time_ns, times[-1])
+        self.advance(self._time_ns)
+
+    def advance(self, time_ns: int) -> None:
+        """End the connections that were silent for too long at this packet time."""
+        for connection in self._conntrack.advance(time_ns):
+            self._end(connection, time_ns)
+        self._append()
+
+    def finish(self) -> None:
+        """End every connection: the capture is over."""
+        for connection in self._conntrack:
+            self._end(connection, self._time_ns)
+        self._conntrack.clear()
+        self._append()
+
+    def _append(self) -> None:
+        if self._rows:
+            rows, extras = self._rows, self._extras
+            self._rows, self._extras = [], []
+            self._store.append(np.frombuffer(b"".join(rows), RECORD), extras, self._node)
+
+    def _read(self, batch: _Batch, row: int, half: Half, what: int, time_ns: int) -> list[Message]:
+        """The messages that a packet completes."""
+        connection = half.connection
+        messages: list[Message] = []
+        if what & ACKED:
+            messages += self._acknowledged(half, batch.acknowledgment[row], time_ns)
+        start = batch.start[row]
+        if connection.protocol != TCP:
+            if what & DATA:
+                if connection.protocol != UDP:
+                    half.wants_payload = False
+                else:
+                    data = bytes(batch.data[start : start + batch.length[row]])
+                    messages += self._feed(half, (data,), time_ns)
+            return messages
+        flags = batch.tcp_flags[row]
+        sequence = batch.sequence[row] + (flags & SYN and 1)
+        if what & DATA:
+            stream = half.stream
+            if stream is None:
+                stream = half.stream = Stream(self._assembly)
+                if half.isn >= 0:
+                    stream.start(half.isn)
+            length, missing = batch.length[row], batch.missing[row]
+            pieces = stream.segment(sequence & 0xFFFFFFFF, bytes(batch.data[start : start + length]), missing)
+            if pieces:
+                messages += self._feed(half, pieces, time_ns)
+            if stream.waits and (pieces or not half.other.wants_acks):
+                stream.hole_ns = time_ns
+                half.other.want_acks(True)
+            sequence += length + missing
+        if flags & FIN and half.stream is not None:
+            half.stream.finish(sequence & 0xFFFFFFFF)
+        if half.stream is not None and half.stream.ended:
+            messages += self._close(half)
+        return messages
+
+    def _acknowledged(self, half: Half, acknowledgment: int, time_ns: int) -> list[Message]:
+        """Look whether the hole in the other direction is one that will never be filled."""
+        stream = half.other.stream
+        if stream is None or not stream.waits:
+            half.want_acks(False)
+            return []
+        if time_ns - stream.hole_ns < HOLE_NS:
+            return []
+        pieces = stream.acknowledged(acknowledgment)
+        stream.hole_ns = time_ns if pieces else stream.hole_ns
+        return self._feed(half.other, pieces, time_ns)
+
+    def _feed(self, half: Half, pieces: Sequence[Piece], time_ns: int) -> list[Message]:
+        """Give the conversation what one side has said."""
+        connection = half.connection
+        context = connection.context or _meet(connection)
+        conversation: Conversation | None = context.conversation
+        if conversation is None:
+            ports = connection.client_port, connection.server_port
+            conversation = Conversation(self.losses, ports, is_datagram=connection.protocol == UDP)
+            context.conversation = conversation
+            connection.client.side, connection.server.side = Side.CLIENT, Side.SERVER
+        messages: list[Message] = []
+        for piece in pieces:
+            if isinstance(piece, int):
+                conversation.gap(half.side, piece)
+            else:
+                messages += conversation.feed(half.side, piece, time_ns)
+        if not context.read and conversation.kind is not Detected.MORE:
+            context.read = True
+            self._learn(connection, context, conversation)
+        if conversation.opaque:
+            for each in (connection.client, connection.server):
+                _let_go(each)
+        return messages
+
+    def _learn(self, connection: Connection, context: _Context, conversation: Conversation) -> None:
+        """The bytes have said who asks."""
+        if conversation.roles_swapped:
+            context.client = connection.server
+            if connection.roles is not Roles.KNOWN:
+                connection.swap_roles()
+                context.tag = None
+        connection.roles = Roles.KNOWN
+
+    def _close(self, half: Half) -> list[Message]:
+        """The side has sent its last byte."""
+        if not half.wants_payload:
+            return []
+        _let_go(half)
+        context = half.connection.context
+        return context.conversation.close(half.side) if context is not None and context.conversation is not None else []
+
+    def _end(self, connection: Connection, time_ns: int) -> None:
+        """Read what still waits behind holes; nothing more will come."""
+        messages: list[Message] = []
+        for half in (connection.client, connection.server):
+            if half.stream is not None:
+                messages += self._feed(half, half.stream.flush(), time_ns)
+            messages += self._close(half)
+        for message in messages:
+            self._message(connection, message, time_ns)
+
+    def _tell(self, batch: _Batch, row: int, half: Half, time_ns: int) -> None:
+        """Add the L3_L4 flow of one packet."""
+        connection = half.connection
+        context = connection.context or _meet(connection)
+        tag: Tag = context.tag or self._tag(connection)
+        source_ip, destination_ip, source_port, destination_port, vlan, protocol, family, shape = KEY.unpack(half.key)
+        present, icmp_type, icmp_code = COUNTERS, 0, 0
+        if shape != PORTS:
+            source_port = destination_port = 0
+            present |= IS_ICMP
+            icmp_type, icmp_code = int(batch.icmp_type[row]), int(batch.icmp_code[row])
+        elif protocol == TCP:
+            present |= HAS_FLAGS
+        if connection.roles is not UNKNOWN:
+            present |= IS_REPLY
+        if vlan:
+            present |= HAS_VLAN
+        source_mac = destination_mac = b""
+        if batch.has_mac[row]:
+            present |= HAS_MAC
+            source_mac = batch.source_mac[6 * row : 6 * row + 6]
+            destination_mac = batch.destination_mac[6 * row : 6 * row + 6]
+        is_reply = half.is_reply
+        ends = tag.server if is_reply else tag.client
+        verdict, event_type, drop_reason, direction, egress_rule, ingress_rule, match = tag.judgement
+        row_of = (
+            time_ns, 0, half.bytes, 0, 0, connection.number,
+            half.packets & 0xFFFFFFFF, 0, 0, ends[0], ends[1], ends[2], ends[3], egress_rule, ingress_rule, 0,
+            present, 0, 0, 0,
+            source_ip, destination_ip, source_mac, destination_mac,
+            source_port, destination_port, vlan, batch.tcp_flags[row], drop_reason, 0, 0, 0,
+            family, protocol, L3_L4, event_type, ends[4], verdict, direction, is_reply,
+            0, 0, match, 0, half.reason, icmp_type, icmp_code, 0,
+            0, 0, 0, 0, b"", b"",
+        )  # fmt: skip
+        self._rows.append(PACK.pack(*row_of))
+
+    def _message(self, connection: Connection, message: Message, time_ns: int) -> None:
+        """Add the L7 flow of one request or response."""
+        context: _Context = connection.context
+        tag = context.tag or self._tag(connection)
+        half = context.client if message.side is Side.CLIENT else context.client.other
+        ends = tag.server if half.is_reply else tag.client
+        # An answer is not judged: its verdict is the request's.
+        asked = message if message.type is L7Type.REQUEST else message.request
+        judgement = tag.judgement if asked is None else self._tagger.request(tag, asked)
+        verdict, _, drop_reason, direction, egress_rule, ingress_rule, match = judgement
+        source_ip, destination_ip, source_port, destination_port, vlan, protocol, family, _ = KEY.unpack(half.key)
+        lengths, text, cut = pack_text(message.texts)
+        present, flags = IS_REPLY, L7_INCOMPLETE if message.incomplete else 0
+        code, method, number, latency_ns = message.code, message.method, message.id, message.latency_ns
+        if code is not None:
+            present |= HAS_CODE
+        if method is not None:
+            present |= HAS_METHOD
+        if number is not None:
+            present |= HAS_L7_ID
+        if latency_ns is not None:
+            present |= HAS_LATENCY
+        if vlan:
+            present |= HAS_VLAN
+        if cut or message.head or message.dns is not None or message.extension:
+            flags |= EXTRA | (TEXT_CUT if cut else 0)
+            texts = message.texts if cut else ()
+            extra = Extra(texts=texts, head=message.head, dns=message.dns, extension=message.extension)
+            self._extras.append((len(self._rows), extra))
+        row_of = (
+            time_ns, max(latency_ns or 0, 0), 0, 0, 0, connection.number,
+            0, 0, 0, ends[0], ends[1], ends[2], ends[3], egress_rule, ingress_rule, (number or 0) & 0xFFFFFFFF,
+            present, flags, 0, 0,
+            source_ip, destination_ip, b"", b"",
+            source_port, destination_port, vlan, 0, drop_reason,
+            (code or 0) & 0xFFFF, message.version & 0xFFFF, (method or 0) & 0xFFFF,
+            family, protocol, L7, L7_EVENT, 0, verdict, direction, message.type is RESPONSE,
+            message.kind, message.type, match, 0, 0, 0, 0, 0,
+            *lengths, b"", text,
+        )  # fmt: skip
+        self._rows.append(PACK.pack(*row_of))
+
+    def _tag(self, connection: Connection) -> Tag:
+        tag: Tag = self._tagger.tag(connection)
+        connection.context.tag = tag
+        return tag
+
+
+def replay(
+    path: str | Path,
+    pipeline: Pipeline,
+    *,
+    realtime: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+    stop: threading.Event | None = None,
+) -> None:
+    """Run a capture through the pipeline; at the pace of its times if `realtime`; until `stop` is set.
+
+    `progress` is called with bytes read and bytes in all after each batch. CaptureError where there is no capture.
+    """
+    stop = threading.Event() if stop is None else stop
+    decoder = Decoder(pipeline.losses)
+    with open_capture(path, pipeline.losses) as capture:
+        batches = capture.frames()
+        for frames in paced(batches, stop) if realtime else batches:
+            if stop.is_set():
+                return
+            pipeline.packets(decoder.decode(frames))
+            if progress is not None:
+                progress(capture.position, capture.size)
+    if not stop.is_set():
+        decoder.finish()
+        pipeline.finish()
+
+
+def _meet(connection: Connection) -> _Context:
+    context = connection.context = _Context(connection)
+    return context
+
+
+def _let_go(half: Half) -> None:
+    """Nobody wants what this side says any more."""
+    half.wants_payload = False
+    if half.stream is not None:
+        half.stream.drop()
+        half.stream = None
