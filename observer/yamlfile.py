@@ -86,13 +86,18 @@ class Value:
             if name in known:
                 continue
             if name in later:
-                if not value.empty:
-                    raise value.error(f"{name} is not supported yet; take it out, or leave this document out")
+                if value.data is not None:
+                    raise value.later()
                 continue
             close = difflib.get_close_matches(name, [*known, *later], 1)
             advice = f"did you mean {close[0]}?" if close else "known here: " + ", ".join(sorted({*known, *later}))
             raise value.error(f"unknown field; {advice}")
         return {name: value for name, value in fields.items() if value.data is not None}
+
+    def later(self) -> FlowscopeError:
+        """The error to raise where a field is known but not read yet."""
+        name = self.path.rpartition(".")[2]
+        return self.error(f"{name} is not supported yet; take it out, or leave this document out")
 
     def mapping(self) -> dict[str, Value]:
         """The entries of a mapping, nulls included."""

@@ -70,6 +70,10 @@ MAPPED: Final = bytes(10) + b"\xff\xff"
 """What an IPv4 address begins with among 16-byte addresses."""
 
 
+IPV4_START: Final = 96
+"""Bits before the IPv4 address; a shorter prefix is one of IPv6."""
+
+
 class IpCache:
     """Longest prefix match from an address to the number of its endpoint; reserved ones for the rest."""
 
@@ -83,7 +87,7 @@ class IpCache:
         self._lengths: list[int] = []  # those in use, longest first
         self._memo: dict[tuple[int, bytes], int] = {}
         host = table.intern(reserved_endpoint(ReservedIdentity.HOST))
-        self.add(MAPPED + bytes((127, 0, 0, 0)), 96 + 8, host)
+        self.add(MAPPED + bytes((127, 0, 0, 0)), IPV4_START + 8, host)
         self.add(bytes(15) + b"\x01", 128, host)
 
     def add(self, address: bytes, length: int, number: int) -> None:
@@ -110,6 +114,8 @@ class IpCache:
             return 0
         bits = int.from_bytes(address)
         for length in self._lengths:
+            if family == 4 and length < IPV4_START:
+                break
             number = self._prefixes[length].get(bits >> (128 - length))
             if number is not None:
                 return number
