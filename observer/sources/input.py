@@ -7,6 +7,7 @@ Knows nothing of records. What ends too early or is damaged ends the input and l
 from __future__ import annotations
 
 import io
+import os
 import zlib
 from pathlib import Path
 from typing import Final
@@ -36,9 +37,6 @@ class Input:
         self._compressed = b""
         try:
             self._file = io.FileIO(path)
-            self.size = self._file.seek(0, io.SEEK_END) if self._file.seekable() else 0
-            if self.size:
-                self._file.seek(0)
         except FileNotFoundError:
             raise CaptureError(f"{path}: no such file; name a pcap or pcapng capture") from None
         except IsADirectoryError:
@@ -48,6 +46,8 @@ class Input:
         except (OSError, ValueError) as error:  # ValueError: a NUL in the name
             raise CaptureError(f"{path}: cannot be opened ({_cause(error)}); name a pcap or pcapng file") from None
         try:
+            self.size = os.fstat(self._file.fileno()).st_size
+            """Bytes of the file; 0 of a pipe."""
             if self.need(2) and self.buffer[:2] == GZIP_MAGIC:
                 self._compressed, self.buffer = self.buffer, b""
                 self._inflate = zlib.decompressobj(wbits=31)

@@ -108,6 +108,8 @@ class _Blocks:
                 if len(found):
                     yield found
                 continue
+            if not source.need(12):  # `_run` passed over what there was
+                break
             reason = self._block()
             if reason is not None:
                 self._losses.count("pcap", source.failure or reason)
@@ -123,7 +125,7 @@ class _Blocks:
         head = struct.Struct(self._order + "II").unpack_from
         starts: list[int] = []
         append = starts.append
-        run = run_header = 0
+        run, run_header = -1, 0  # no block has that type
         while at <= last:
             kind, length = head(buffer, at)
             if length < 12 or length & 3 or at + length > end:
@@ -133,7 +135,7 @@ class _Blocks:
                     break
                 append(at)
             elif kind in _PACKET_HEADER:
-                if run:
+                if starts:
                     break
                 run, run_header = kind, _PACKET_HEADER[kind] + 4
                 continue
