@@ -227,6 +227,13 @@ def kafka_api_key(key: int) -> str:
     return _API_KEYS[key] if key < len(_API_KEYS) else str(key)
 
 
+def kafka_api_number(name: str) -> int | None:
+    """The number of a Kafka API key by its name (or number as text); None for an unknown one."""
+    if name.isascii() and name.isdigit():
+        return int(name) if len(name) < 6 and int(name) < 1 << 16 else None
+    return _API_KEYS.index(name) if name in _API_KEYS else None
+
+
 def kafka(
     l7_type: int, api_key: int | None, version: int, error_code: int, correlation_id: int, topic: str
 ) -> tuple[bytes, str]:
