@@ -8,7 +8,7 @@ that of the packet that made it known, so records keep the order of the capture.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -357,6 +357,19 @@ def replay(
 
     `progress` is called with bytes read and bytes in all after each batch. CaptureError where there is no capture.
     """
+    for _ in replay_batches(path, pipeline, realtime=realtime, progress=progress, stop=stop):
+        pass
+
+
+def replay_batches(
+    path: str | Path,
+    pipeline: Pipeline,
+    *,
+    realtime: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+    stop: threading.Event | None = None,
+) -> Iterator[None]:
+    """The same, but hand over after each batch of frames, for who takes the flows out in the same thread."""
     stop = threading.Event() if stop is None else stop
     decoder = Decoder(pipeline.losses)
     with open_capture(path, pipeline.losses) as capture:
@@ -367,9 +380,11 @@ def replay(
             pipeline.packets(decoder.decode(frames))
             if progress is not None:
                 progress(capture.position, capture.size)
+            yield
     if not stop.is_set():
         decoder.finish()
         pipeline.finish()
+        yield
 
 
 def _meet(connection: Connection) -> _Context:

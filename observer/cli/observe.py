@@ -10,18 +10,17 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from pathlib import Path
 from typing import Any, Final
 
 import click
 
 from observer.api import observer_pb2
+from observer.cli.capture_options import capture_options, server_option
 from observer.cli.command import ORDER, Command, say_losses, warn
 from observer.cli.observe_filters import FLAGS, FlowFilters, raw_filters
 from observer.cli.observe_time import parse_time
 from observer.errors import ConfigError
 
-DEFAULT_SERVER: Final = "localhost:4245"
 DEFAULT_LAST: Final = 20
 """How many flows a server is asked for when nothing else is said."""
 ALL: Final = 2**64 - 1
@@ -49,7 +48,6 @@ def filter_options() -> list[click.Option]:
 
 
 COUNT: Final = click.IntRange(0, MAX_COUNT)
-FILE: Final = click.Path(path_type=Path)
 SECTIONS: Final[dict[str, list[click.Option]]] = {
     "Which flows": [
         click.Option(
@@ -89,28 +87,7 @@ SECTIONS: Final[dict[str, list[click.Option]]] = {
         click.Option(["--silent-errors", "-s"], is_flag=True, help="No warnings on stderr."),
         click.Option(["--debug", "-D"], is_flag=True, help="Tell of nodes that come and go."),
     ],
-    "Source": [
-        click.Option(
-            ["--server"],
-            default=DEFAULT_SERVER,
-            envvar="HUBBLE_SERVER",
-            show_default=True,
-            show_envvar=True,
-            metavar="ADDRESS",
-            help="host:port or unix:///path of a server.",
-        ),
-        click.Option(["--pcap"], type=FILE, metavar="FILE", help="Read this capture (pcap, pcapng, .gz), no server."),
-        click.Option(["--identities"], type=FILE, metavar="FILE", help="Who is behind the capture's addresses."),
-        click.Option(
-            ["--policy"], type=FILE, multiple=True, metavar="FILE|DIR", help="Policies that judge the capture."
-        ),
-        click.Option(
-            ["--policy-mode"],
-            type=click.Choice(["audit", "enforce"]),
-            default="enforce",
-            help="What policy denies is AUDIT, or DROPPED (default).",
-        ),
-    ],
+    "Source": [server_option(), *capture_options()],
 }
 
 

@@ -19,11 +19,10 @@ from observer.api import batch_pb2, observer_pb2
 from observer.batch import BatchReader
 from observer.client.source import State, Status
 from observer.client.subscription import BackgroundSubscription
-from observer.decode import Decoder
 from observer.errors import FlowscopeError
 from observer.identity.file import Identities, load_identities
 from observer.losses import Losses
-from observer.pipeline import Pipeline, replay
+from observer.pipeline import Pipeline, replay, replay_batches
 from observer.policy.engine import Engine
 from observer.policy.load import load_policies
 from observer.query import Query
@@ -136,7 +135,7 @@ class CaptureSource:
             passing = replace(passing, until_ns=None)  # Hubble goes back from the newest before it looks at `until`
         encoder = FlowEncoder(judged.store)
         given = 0
-        for _ in _steps(self._path, judged.pipeline, progress=self._progress, stop=self._stop):
+        for _ in replay_batches(self._path, judged.pipeline, progress=self._progress, stop=self._stop):
             ended = _later(judged.store, passing.until_ns)
             for serialized in answers.selected(passing, mask, encoder, self._stop.is_set):
                 response = observer_pb2.GetFlowsResponse.FromString(serialized)
@@ -214,25 +213,3 @@ class CaptureSource:
 def _later(store: Store, until_ns: int | None) -> bool:
     """Whether the store holds a flow that ends a query with that `until`."""
     return until_ns is not None and bool((store.hot("time_ns").astype("i8") > until_ns).any())
-
-
-def _steps(
-    path: Path,
-    pipeline: Pipeline,
-    *,
-    progress: Callable[[int, int], None] | None,
-    stop: threading.Event,
-) -> Iterator[None]:
-    """`replay`, but its caller may take the flows after each batch of frames."""
-    decoder = Decoder(pipeline.losses)
-    with open_capture(path, pipeline.losses) as capture:
-        for frames in capture.frames():
-            if stop.is_set():
-                return
-            pipeline.packets(decoder.decode(frames))
-            if progress is not None:
-                progress(capture.position, capture.size)
-            yield
-    decoder.finish()
-    pipeline.finish()
-    yield

@@ -1,0 +1,42 @@
+"""The options by which a capture gets identities and verdicts, the same in every command that reads one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import click
+
+FILE: Final = click.Path(path_type=Path)
+
+
+def capture_options(*, required: bool = False) -> list[click.Option]:
+    """--pcap, --identities, --policy, --policy-mode."""
+    return [
+        click.Option(
+            ["--pcap"], type=FILE, required=required, metavar="FILE", help="Read this capture (pcap, pcapng, .gz)."
+        ),
+        click.Option(["--identities"], type=FILE, metavar="FILE", help="Who is behind the capture's addresses."),
+        click.Option(
+            ["--policy"], type=FILE, multiple=True, metavar="FILE|DIR", help="Policies that judge the capture."
+        ),
+        click.Option(
+            ["--policy-mode"],
+            type=click.Choice(["audit", "enforce"]),
+            default="enforce",
+            help="What policy denies is AUDIT, or DROPPED (default).",
+        ),
+    ]
+
+
+def server_option() -> click.Option:
+    """--server."""
+    return click.Option(
+        ["--server"],
+        default="localhost:4245",
+        envvar="HUBBLE_SERVER",
+        show_default=True,
+        show_envvar=True,
+        metavar="ADDRESS",
+        help="host:port or unix:///path of a server.",
+    )
