@@ -1,0 +1,213 @@
+"""Hold flows to a golden: what another program, or the clients' own log, says of the same capture.
+
+`python -m tests.golden CAPTURE [GOLDEN]` runs a capture through flowscope and prints each difference in words; without
+GOLDEN it takes NAME.golden.jsonl or CAPTURE.tshark.jsonl, whichever lies beside. Messages are compared by their order
+within a direction of a connection, never by frame: others date a request to the frame in which its body ends.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from difflib import SequenceMatcher
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from observer.api import flow_pb2, observer_pb2
+from observer.client.source import open_capture_source
+
+Golden = dict[str, Any]
+TCP_FLAGS = ("syn", "fin", "rst")
+DNS_TYPES = {
+    1: "A", 2: "NS", 5: "CNAME", 6: "SOA", 12: "PTR", 13: "HINFO", 15: "MX", 16: "TXT", 28: "AAAA", 33: "SRV",
+    35: "NAPTR", 43: "DS", 46: "RRSIG", 48: "DNSKEY", 64: "SVCB", 65: "HTTPS", 99: "SPF", 249: "TKEY", 250: "TSIG",
+    251: "IXFR", 252: "AXFR", 255: "ANY", 257: "CAA",
+}  # fmt: skip
+"""Names of the IANA registry of DNS types."""
+
+
+class Ends(NamedTuple):
+    """One direction of a connection."""
+
+    protocol: str
+    source: str
+    source_port: int
+    destination: str
+    destination_port: int
+
+    def __str__(self) -> str:
+        ports = (f":{self.source_port}", f":{self.destination_port}") if self.source_port else ("", "")
+        return f"{self.protocol} {self.source}{ports[0]} -> {self.destination}{ports[1]}"
+
+
+Told = dict[Ends, list[str]]
+"""What a witness tells of each direction: messages in order, in words."""
+
+
+def read_golden(path: Path) -> list[Golden]:
+    """The objects of a golden file."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def golden_beside(capture: Path) -> Path:
+    """The golden of a capture, ours or one of the public collection."""
+    beside = (capture.with_suffix(".golden.jsonl"), capture.with_name(f"{capture.name}.tshark.jsonl"))
+    found = next((path for path in beside if path.exists()), None)
+    if found is None:
+        raise SystemExit(f"{capture}: no golden beside it ({beside[0].name} or {beside[1].name})")
+    return found
+
+
+def flows_of(
+    capture: Path, identities: Path | None = None, policies: Sequence[Path] = ()
+) -> tuple[list[flow_pb2.Flow], dict[tuple[str, str], int]]:
+    """All flows of a capture, as any face of flowscope gets them, and what was lost by (stage, reason)."""
+    source = open_capture_source(capture, identities=identities, policies=policies)
+    try:
+        request = observer_pb2.GetFlowsRequest(number=1 << 40, first=True)
+        flows = [answer.flow for answer in source.get_flows(request) if answer.WhichOneof("response_types") == "flow"]
+        return flows, {(stage, reason): number for stage, reason, number in source.status().losses}
+    finally:
+        source.close()
+
+
+def compare(golden: Iterable[Golden], flows: Iterable[flow_pb2.Flow]) -> list[str]:
+    """Every difference between a golden and flows, in words; empty when they agree."""
+    lines, flows = list(golden), list(flows)
+    return _differing(_golden_messages(lines), _flow_messages(flows)) + _packets(lines, flows)
+
+
+# What is compared of a message, from both witnesses in the same words
+
+
+def _request(method: str, url: str, version: str) -> str:
+    return f"request {method} {url} {version}"
+
+
+def _response(status: int) -> str:
+    return f"response {status}"
+
+
+def _dns(identifier: int, answered: bool, name: str, types: Sequence[str], rcode: int, ips: Sequence[str]) -> str:
+    question = f"{identifier} {name.rstrip('.')} {','.join(types)}"
+    return f"dns answer {question} rcode {rcode} {','.join(ips)}" if answered else f"dns query {question}"
+
+
+def _golden_messages(lines: Iterable[Golden]) -> Told:
+    told: Told = defaultdict(list)
+    for line in lines:
+        if line["t"] == "http1_req":
+            words = _request(line["method"], _url(line["method"], line["uri"], line["host"] or ""), line["version"])
+        elif line["t"] == "http1_resp":
+            if 100 <= line["status"] < 200 and line["status"] != 101:
+                continue  # interim responses are passed over (RFC 9110, 15.2)
+            words = _response(line["status"])
+        elif line["t"] == "dns" and line["qr"] is not None:
+            name = "" if line["names"][:1] in ([], ["<Root>"]) else line["names"][0]
+            types = [DNS_TYPES.get(kind, f"TYPE{kind}") for kind in line["types"]]
+            words = _dns(line["id"], bool(line["qr"]), name, types, line["rcode"] or 0, line["answers"])
+        else:
+            continue
+        told[_golden_ends(line, line.get("proto", "tcp"))].append(words)
+    return told
+
+
+def _url(method: str, target: str, host: str) -> str:
+    if method == "CONNECT" or not host or not target.startswith("/"):
+        return f"http://{host}" if target == "*" and host else target
+    return f"http://{host}{target}"
+
+
+def _golden_ends(line: Golden, protocol: str) -> Ends:
+    return Ends(protocol, line["src"], line["sport"] or 0, line["dst"], line["dport"] or 0)
+
+
+def _flow_messages(flows: Iterable[flow_pb2.Flow]) -> Told:
+    told: Told = defaultdict(list)
+    for flow in flows:
+        if flow.Type != flow_pb2.L7:
+            continue
+        http, dns = flow.l7.http, flow.l7.dns
+        is_response = flow.l7.type == flow_pb2.RESPONSE
+        match flow.l7.WhichOneof("record"):
+            case "http" if http.protocol.startswith("HTTP/2"):
+                continue
+            case "http":
+                words = _response(http.code) if is_response else _request(http.method, http.url, http.protocol)
+            case "dns":
+                words = _dns(_dns_id(flow), is_response, dns.query, list(dns.qtypes), dns.rcode, list(dns.ips))
+            case _:
+                continue
+        told[_flow_ends(flow)].append(words)
+    return told
+
+
+def _dns_id(flow: flow_pb2.Flow) -> int:
+    """The message id: Hubble has no place for it, so it travels in the extensions."""
+    from google.protobuf.struct_pb2 import Struct
+
+    ours = Struct()
+    if not flow.extensions.Unpack(ours):
+        raise AssertionError(f"a DNS flow without extensions: {flow}")
+    return int(ours["dns"]["id"])
+
+
+def _flow_ends(flow: flow_pb2.Flow) -> Ends:
+    protocol = flow.l4.WhichOneof("protocol") or "ip"
+    name = {"ICMPv4": "icmp", "ICMPv6": "icmpv6"}.get(protocol, protocol.lower())
+    layer = getattr(flow.l4, protocol, None)
+    ports = (getattr(layer, "source_port", 0), getattr(layer, "destination_port", 0))
+    return Ends(name, flow.IP.source, ports[0], flow.IP.destination, ports[1])
+
+
+def _differing(golden: Told, ours: Told) -> list[str]:
+    out = []
+    for ends in sorted(golden.keys() | ours.keys()):
+        theirs, mine = golden.get(ends, []), ours.get(ends, [])
+        for kind, i1, i2, j1, j2 in SequenceMatcher(None, theirs, mine, autojunk=False).get_opcodes():
+            if kind != "equal":
+                out += [f"{ends}: message {n + 1}: only the golden has: {theirs[n]}" for n in range(i1, i2)]
+                out += [f"{ends}: message {n + 1}: only flowscope has: {mine[n]}" for n in range(j1, j2)]
+    return out
+
+
+# Packets: every direction has a flow and no flow has a direction that was not there; so for SYN, FIN and RST
+
+
+def _packets(golden: Iterable[Golden], flows: Iterable[flow_pb2.Flow]) -> list[str]:
+    theirs: dict[Ends, set[str]] = defaultdict(set)
+    for line in golden:
+        if line["t"] == "l4" and line.get("layer") == "outer" and line["proto"] in ("tcp", "udp", "sctp"):
+            theirs[_golden_ends(line, line["proto"])] |= {flag for flag in TCP_FLAGS if line[flag]}
+    ours: dict[Ends, set[str]] = defaultdict(set)
+    for flow in flows:
+        if flow.l4.WhichOneof("protocol") in ("TCP", "UDP", "SCTP"):
+            flags = flow.l4.TCP.flags
+            ours[_flow_ends(flow)] |= {flag for flag in TCP_FLAGS if getattr(flags, flag.upper())}
+    out = [f"{ends}: packets, but no flow" for ends in sorted(theirs.keys() - ours.keys())]
+    out += [f"{ends}: a flow, but no packets" for ends in sorted(ours.keys() - theirs.keys())]
+    for ends in sorted(theirs.keys() & ours.keys()):
+        out += [f"{ends}: {flag.upper()} in no flow" for flag in sorted(theirs[ends] - ours[ends])]
+        out += [f"{ends}: {flag.upper()} in no packet" for flag in sorted(ours[ends] - theirs[ends])]
+    return out
+
+
+def main(words: Sequence[str]) -> int:
+    """Compare one capture with its golden; exit code 1 when they differ."""
+    if not 1 <= len(words) <= 2:
+        raise SystemExit("usage: python -m tests.golden CAPTURE [GOLDEN]")
+    capture = Path(words[0])
+    golden = read_golden(Path(words[1]) if len(words) > 1 else golden_beside(capture))
+    flows, losses = flows_of(capture)
+    differences = compare(golden, flows)
+    messages = sum(map(len, _golden_messages(golden).values()))
+    print("\n".join([*differences, f"{capture.name}: {messages} messages, {len(differences)} differences"]))
+    for (stage, reason), number in losses.items():
+        print(f"  lost: {stage}: {reason}: {number}")
+    return bool(differences)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

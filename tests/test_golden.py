@@ -1,0 +1,94 @@
+"""The comparison itself: it is silent on agreement and names each kind of difference."""
+
+import copy
+from typing import Any
+
+import pytest
+from google.protobuf.struct_pb2 import Struct
+
+from observer.api import flow_pb2
+from tests.golden import Golden, compare
+
+TO = {"src": "10.0.0.1", "sport": 4000, "dst": "10.0.0.2", "dport": 80}
+BACK = {"src": "10.0.0.2", "sport": 80, "dst": "10.0.0.1", "dport": 4000}
+ASK = {"src": "10.0.0.1", "sport": 5000, "dst": "10.0.0.2", "dport": 53, "proto": "udp"}
+L4 = {"t": "l4", "layer": "outer", "packets": 5, "bytes": 500, "syn": 0, "fin": 0, "rst": 0}
+GOLDEN: list[Golden] = [
+    {"t": "http1_req", **TO, "method": "GET", "host": "web", "uri": "/a", "version": "HTTP/1.1"},
+    {"t": "http1_resp", **BACK, "status": 100, "version": "HTTP/1.1"},
+    {"t": "http1_resp", **BACK, "status": 200, "version": "HTTP/1.1"},
+    {"t": "http1_req", **TO, "method": "CONNECT", "host": "web", "uri": "web:443", "version": "HTTP/1.1"},
+    {"t": "dns", **ASK, "id": 7, "qr": 0, "names": ["a.test"], "types": [28], "rcode": None, "answers": []},
+    {**L4, "proto": "tcp", **TO, "syn": 1},
+    {**L4, "proto": "tcp", **BACK},
+    {**L4, "proto": "udp", **{key: ASK[key] for key in TO}},
+    {**L4, "proto": "icmp", "src": "10.0.0.2", "dst": "10.0.0.1", "sport": None, "dport": None},
+]
+
+
+def flow(ends: Golden, **fields: Any) -> flow_pb2.Flow:
+    layer = {"source_port": ends["sport"], "destination_port": ends["dport"], **fields.pop("layer", {})}
+    l4 = {"UDP" if ends.get("proto") == "udp" else "TCP": layer}
+    return flow_pb2.Flow(IP={"source": ends["src"], "destination": ends["dst"]}, l4=l4, **fields)
+
+
+def http(ends: Golden, kind: int, **fields: Any) -> flow_pb2.Flow:
+    return flow(ends, Type=flow_pb2.L7, l7={"type": kind, "http": {"protocol": "HTTP/1.1", **fields}})
+
+
+def dns(identifier: int) -> flow_pb2.Flow:
+    said = {"query": "a.test.", "qtypes": ["AAAA"]}
+    made = flow(ASK, Type=flow_pb2.L7, l7={"type": flow_pb2.REQUEST, "dns": said})
+    ours = Struct()
+    ours.update({"dns": {"id": identifier}})
+    made.extensions.Pack(ours)
+    return made
+
+
+FLOWS = [
+    flow(TO, Type=flow_pb2.L3_L4, layer={"flags": {"SYN": True}}),
+    http(TO, flow_pb2.REQUEST, method="GET", url="http://web/a"),
+    http(BACK, flow_pb2.RESPONSE, code=200),
+    http(TO, flow_pb2.REQUEST, method="CONNECT", url="web:443"),
+    dns(7),
+]
+
+
+def test_agreement_is_silent() -> None:
+    assert compare(GOLDEN, FLOWS) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "differences"),
+    [
+        ({0: {"uri": "/b"}}, 2),
+        ({0: {"host": "other"}}, 2),
+        ({0: {"method": "PUT"}}, 2),
+        ({0: {"version": "HTTP/1.0"}}, 2),
+        ({2: {"status": 404}}, 2),
+        ({1: {"status": 101}}, 1),
+        ({4: {"id": 8}}, 2),
+        ({4: {"names": ["b.test"]}}, 2),
+        ({4: {"types": [1]}}, 2),
+        ({5: {"syn": 0}}, 1),
+        ({5: {"rst": 1}}, 1),
+        ({7: {"sport": 5001}}, 2),
+    ],
+    ids=str,
+)
+def test_each_difference_is_named(change: dict[int, Golden], differences: int) -> None:
+    golden = copy.deepcopy(GOLDEN)
+    for line, fields in change.items():
+        golden[line].update(fields)
+    assert len(compare(golden, FLOWS)) == differences
+
+
+@pytest.mark.parametrize("gone", range(1, len(FLOWS)))
+def test_a_missing_message_is_named(gone: int) -> None:
+    differences = compare(GOLDEN, FLOWS[:gone] + FLOWS[gone + 1 :])
+    assert "only the golden has" in differences[0]
+
+
+def test_the_order_within_a_direction_counts() -> None:
+    swapped = [FLOWS[0], FLOWS[3], FLOWS[2], FLOWS[1], FLOWS[4]]
+    assert len(compare(GOLDEN, swapped)) == 2
