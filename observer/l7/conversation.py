@@ -13,7 +13,7 @@ from observer.l7 import detect
 from observer.l7.detect import Detected, Detection
 from observer.l7.dns import DnsDatagrams, DnsStream
 from observer.l7.http1 import METHODS, Http1
-from observer.l7.http1_head import HEAD_LIMIT, may_start
+from observer.l7.http1_head import HEAD_LIMIT, METHOD_LIMIT, may_start
 from observer.l7.message import Message, Parser, Side
 from observer.losses import Losses
 
@@ -74,7 +74,7 @@ class Conversation:
         self.is_datagram = is_datagram
         """Each feed is one datagram (UDP), not a piece of a stream (TCP)."""
         self.kind = Detected.MORE
-        """What the connection speaks."""
+        """What the connection speaks; stays MORE where nobody can tell."""
         self.roles_swapped = False
         """The bytes of the caller's Side.CLIENT are a server's: the caller guessed in mid-connection, and wrong."""
 
@@ -95,7 +95,7 @@ class Conversation:
         """`size` bytes of a side were lost."""
         if self._parser is not None:
             self._parser.gap(side.other if self.roles_swapped else side, size)
-        else:
+        elif not self._quiet:
             skipped = self._probes[side].skipped + size
             self._probes[side] = _Probe()  # what follows may be a start again
             self._probes[side].skipped = skipped
@@ -130,13 +130,20 @@ class Conversation:
 
     def _refuse(self, probe: _Probe) -> None:
         """Look no more at this side; with both sides refused the connection is opaque."""
+        if probe.refused:
+            return
         probe.refused = True
         # A broken request is told from another protocol by the answer: if that is HTTP, the parser shall count it.
-        if probe.data.split(b" ", 1)[0] not in METHODS:
+        if bytes(probe.data[: METHOD_LIMIT + 1]).partition(b" ")[0] not in METHODS:
             probe.skipped += len(probe.data)
             probe.pieces.clear()
         probe.data.clear()
-        self._quiet = all(probe.refused for probe in self._probes)
+        if all(each.refused for each in self._probes):
+            self._give_up()
+
+    def _give_up(self) -> None:
+        self._quiet = True
+        self._probes = [_Probe(), _Probe()]
 
     def _start(self, side: Side, detection: Detection) -> list[Message]:
         """Give the parser what both sides have said, in the order of arrival."""
@@ -149,7 +156,7 @@ class Conversation:
         held = [(*piece, each) for each in Side for piece in probes[each].pieces]
         for time_ns, _, data, each in sorted(held, key=lambda piece: piece[1]):
             messages += self.feed(each, data, time_ns)
-        if probes[side.other].skipped and probes[side.other].pieces:
+        if probes[side.other].refused and probes[side.other].pieces and probes[side.other].skipped:
             self.gap(side.other, probes[side.other].skipped)
         return messages
 
@@ -162,7 +169,8 @@ class Conversation:
         detection = detect.datagram(data, self._ports)
         if detection.kind not in PARSERS:
             self._misses += 1
-            self._quiet = self._misses >= DATAGRAM_PROBES
+            if self._misses >= DATAGRAM_PROBES:
+                self._give_up()
             return []
         self._begin(side, detection)
         return self.feed(side, data, time_ns)
