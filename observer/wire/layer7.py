@@ -255,6 +255,7 @@ def kafka(
 
 
 _STREAM_ID: Final = struct_entry("http2", {"stream_id": 0})[:-8]
+_DNS_ID: Final = struct_entry("dns", {"id": 0})[:-8]
 
 
 def extension_entries(kind: int, present: int, grpc_status: int, texts: Texts) -> bytes:
@@ -335,6 +336,8 @@ class Layer7Encoder:
         else:
             out += record
             line = plain
+            if kind == _KIND_DNS and present & _HAS_ID:
+                entries += _DNS_ID + _DOUBLE.pack(columns[3])
         return out, line, entries
 
 
