@@ -24,7 +24,7 @@ from observer.wire import FlowSource
 from observer.wire.decoder import read_dns, read_endpoint, read_policy, read_tunnel
 from observer.wire.parts import endpoint, policy, tunnel
 
-_MAX_NODES: Final = 1 << 8  # one byte a record
+_MAX_NODES: Final = 1 << 16  # two bytes a record
 _ENDPOINT_COLUMNS: Final = ("source_endpoint", "destination_endpoint")
 _POLICY_COLUMNS: Final = ("egress_rule", "ingress_rule")
 
@@ -36,7 +36,7 @@ class Batch:
     records: Records
     extras: list[tuple[int, Extra]]  # as Store.append takes them
     sequences: npt.NDArray[np.uint64]  # the server's
-    nodes: npt.NDArray[np.uint8]  # indices into the reader's `node_names`
+    nodes: npt.NDArray[np.uint16]  # indices into the reader's `node_names`
     lost_events: list[flow_pb2.LostEvent]
     caught_up: bool
 
@@ -81,9 +81,9 @@ class BatchWriter:
         if len(names) > self._nodes:
             out.node_names.extend(names[self._nodes :])
             self._nodes = len(names)
-        node_numbers = np.asarray(nodes)
+        node_numbers = np.asarray(nodes, "<u2")
         if node_numbers.any():
-            out.nodes = node_numbers.astype(np.uint8).tobytes()
+            out.nodes = node_numbers.tobytes()
         for index, extra in enumerate(extras):
             if extra is not None:
                 _write_extra(out.extras.add(index=index), extra)
@@ -119,8 +119,10 @@ class BatchReader:
         count = response.count
         if len(response.records) != count * RECORD_SIZE or len(response.sequences) != count:
             raise DecodeError(f"the server sent a block of {count} flows that holds another number of them")
-        if response.nodes and len(response.nodes) != count:
-            raise DecodeError(f"the server sent a block of {count} flows with {len(response.nodes)} node numbers")
+        if response.nodes and len(response.nodes) != 2 * count:
+            raise DecodeError(
+                f"the server sent a block of {count} flows with {len(response.nodes)} bytes of node numbers"
+            )
         for end in response.endpoints:
             named = (end.service.namespace, end.service.name) if end.HasField("service") else None
             entry = read_endpoint(end.endpoint, tuple(end.names), named)
@@ -135,7 +137,7 @@ class BatchReader:
             _renumber(records, column, self._endpoint_numbers)
         for column in _POLICY_COLUMNS:
             _renumber(records, column, self._policy_numbers)
-        nodes = np.frombuffer(response.nodes, np.uint8) if response.nodes else np.zeros(count, np.uint8)
+        nodes = np.frombuffer(response.nodes, "<u2") if response.nodes else np.zeros(count, np.uint16)
         if count and int(nodes.max()) >= max(len(self.node_names), 1):
             raise DecodeError(f"the server sent flows of node {int(nodes.max())} before it said its name")
         return Batch(
