@@ -149,15 +149,18 @@ class Conversation:
         """Give the parser what both sides have said, in the order of arrival."""
         self._begin(side, detection)
         probes, self._probes = self._probes, [_Probe(), _Probe()]
-        messages: list[Message] = []
-        for each in Side:
-            if probes[each].skipped and not probes[each].pieces:
-                self.gap(each, probes[each].skipped)  # before the first bytes of any side
+        other = probes[side.other]
+        if not other.refused or not other.pieces:
+            # Nothing came, or what came is no start, or not yet: the other side's position is unknown.
+            if other.pieces or other.skipped:
+                self.gap(side.other, other.skipped or 1)
+            other.skipped = 0
         held = [(*piece, each) for each in Side for piece in probes[each].pieces]
+        messages: list[Message] = []
         for time_ns, _, data, each in sorted(held, key=lambda piece: piece[1]):
             messages += self.feed(each, data, time_ns)
-        if probes[side.other].refused and probes[side.other].pieces and probes[side.other].skipped:
-            self.gap(side.other, probes[side.other].skipped)
+        if other.skipped:
+            self.gap(side.other, other.skipped)
         return messages
 
     def _begin(self, side: Side, detection: Detection) -> None:

@@ -73,10 +73,10 @@ def orientation(payload: bytes) -> Side | None:
 def _http1(data: bytes | bytearray, ports: tuple[int, int]) -> Detection:
     """A request line or a status line, whole (RFC 9112, 3 and 4)."""
     start = http1_head.empty_lines(data)
-    if start == len(data):
-        return MORE  # empty lines only (RFC 9112, 2.2)
     if not http1_head.may_start(data):
         return NONE
+    if start == len(data):
+        return MORE  # empty lines only (RFC 9112, 2.2)
     end = data.find(b"\n", start)
     if end < 0:
         return MORE if len(data) - start <= http1_head.HEAD_LIMIT else NONE

@@ -133,7 +133,7 @@ class Http1:
             return
         if stream.state is State.WAITING:
             self._awaited = None
-            self._held.clear()
+            self._held, self._held_size = [], 0
         self._cut(stream, self._late)
         self._pairing.lost.add(side)
         self._lose_position(stream)
@@ -263,7 +263,9 @@ class Http1:
         tunnel = request is not None and request.method == HttpMethod.CONNECT and 200 <= code < 300
         if tunnel or code == 101:  # RFC 9110, 9.3.6 and 15.2.2: what follows is another protocol
             self.opaque = True
-            self._held.clear()
+            self._held, self._held_size = [], 0
+            for each in self._streams:
+                self._lose_position(each)
             return
         self._response_body(stream, request, fields)
         if self._awaited is not None and (request is None or request is self._awaited):
