@@ -66,7 +66,7 @@ class Fragments:
         if datagram.refused is not None:
             self._count(datagram.refused)
             return None
-        if datagram.payloads.get(offset) == payload and (more or datagram.total == end):
+        if datagram.payloads.get(offset) == payload and more == (datagram.total != end):
             self._count("duplicate fragment")
             return None
         if self._collides(datagram, offset, end, more):
