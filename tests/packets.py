@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from observer.decode import Packets
+from tests import captures
 
 FLAGS = {"F": 1, "S": 2, "R": 4, "P": 8, "A": 16}
 SECOND = 1_000_000_000
@@ -101,26 +102,24 @@ def batch(*rows: Packet) -> Packets:
 
 
 def ip_packet(row: Packet) -> bytes:
-    """The packet's IPv4 bytes, checksums left out."""
-    one, two = (ipaddress.ip_address(end).packed for end in (row.source, row.destination))
+    """The packet's own bytes, checksums left out."""
     if row.protocol == 6:
-        ports = struct.pack("!HH", row.source_port, row.destination_port)
-        numbers = struct.pack("!II", row.sequence & 0xFFFFFFFF, row.acknowledgment & 0xFFFFFFFF)
-        segment = ports + numbers + struct.pack("!BBHHH", 0x50, row.flags, 64_240, 0, 0)
+        numbers = {"sequence": row.sequence & 0xFFFFFFFF, "acknowledgment": row.acknowledgment & 0xFFFFFFFF}
+        segment = captures.tcp(row.payload, row.source_port, row.destination_port, row.flags, **numbers)
     elif row.protocol == 17:
-        segment = struct.pack("!HHHH", row.source_port, row.destination_port, 8 + len(row.payload), 0)
+        segment = captures.udp(row.payload, row.source_port, row.destination_port)
     else:
-        segment = struct.pack("!BBHHH", *row.icmp[:2], 0, row.icmp[2], 1)
-    segment += row.payload
-    return struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(segment), 1, 0x4000, 64, row.protocol, 0) + one + two + segment
+        segment = captures.icmp(*row.icmp, row.payload)
+    header = captures.ipv6 if ":" in row.source else captures.ipv4
+    return header(segment, row.protocol, row.source, row.destination)
 
 
 def pcap(*rows: Packet) -> bytes:
-    """A capture of Ethernet frames, in nanoseconds."""
-    out = [struct.pack("<IHHiIII", 0xA1B23C4D, 2, 4, 0, 0, 262_144, 1)]
+    """A capture of them, as raw IP and in nanoseconds."""
+    out = [struct.pack("<IHHiIII", 0xA1B23C4D, 2, 4, 0, 0, 262_144, 101)]
     for row in rows:
-        frame = bytes(12) + b"\x08\x00" + ip_packet(row)
-        out.append(struct.pack("<IIII", *divmod(row.time_ns, SECOND), len(frame), len(frame)) + frame)
+        packet = ip_packet(row)
+        out.append(struct.pack("<IIII", *divmod(row.time_ns, SECOND), len(packet), len(packet)) + packet)
     return b"".join(out)
 
 
