@@ -1,8 +1,18 @@
-"""What may reach a terminal: control bytes made visible, colours on request (signatures; the body follows)."""
+"""What may reach a terminal: control bytes made visible, colours on request.
+
+Names, URLs and summaries come from the network; a raw ESC, newline or bidi override in one could rewrite the screen or
+forge a line. Hubble escapes ESC as ^[ and CR as \\r; the rest of C0, C1 and the bidi controls is escaped likewise.
+"""
 
 from __future__ import annotations
 
 import enum
+import os
+import re
+from typing import Final, TextIO
+
+_SHORT: Final = {"\x1b": "^[", "\r": "\\r", "\n": "\\n", "\t": "\\t"}
+_UNSAFE: Final = re.compile("[\0-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 class Colour(enum.StrEnum):
@@ -13,6 +23,39 @@ class Colour(enum.StrEnum):
     NEVER = "never"
 
 
+class Paint(enum.StrEnum):
+    """The colours of Hubble's output, as terminal sequences."""
+
+    RED = "\x1b[31m"
+    GREEN = "\x1b[32m"
+    YELLOW = "\x1b[33m"
+    MAGENTA = "\x1b[35m"
+    CYAN = "\x1b[36m"
+
+
+_RESET: Final = "\x1b[0m"
+
+
+def paint(text: str, colour: Paint) -> str:
+    """`text` in a colour; what is coloured inside it ends first, so nest outwards."""
+    return f"{colour.value}{text}{_RESET}"
+
+
 def escape(text: str) -> str:
     """Make every control byte, bidi override and line separator visible: ESC as ^[, CR as \\r, others likewise."""
-    raise NotImplementedError
+    if text.isascii() and text.isprintable():
+        return text
+    return _UNSAFE.sub(_visible, text)
+
+
+def _visible(found: re.Match[str]) -> str:
+    character = found[0]
+    code = ord(character)
+    return _SHORT.get(character) or (f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}")
+
+
+def wants_colour(colour: Colour, stream: TextIO) -> bool:
+    """Whether to colour what goes to `stream` (https://no-color.org, TERM=dumb)."""
+    if colour is not Colour.AUTO:
+        return colour is Colour.ALWAYS
+    return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb" and stream.isatty()
