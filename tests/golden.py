@@ -15,10 +15,13 @@ from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from google.protobuf.struct_pb2 import Struct
+
 from observer.api import flow_pb2, observer_pb2
 from observer.client.source import open_capture_source
 
 Golden = dict[str, Any]
+FLOWING = ("tcp", "udp", "sctp", "icmp", "icmpv6")
 TCP_FLAGS = ("syn", "fin", "rst")
 DNS_TYPES = {
     1: "A", 2: "NS", 5: "CNAME", 6: "SOA", 12: "PTR", 13: "HINFO", 15: "MX", 16: "TXT", 28: "AAAA", 33: "SRV",
@@ -36,10 +39,12 @@ class Ends(NamedTuple):
     source_port: int
     destination: str
     destination_port: int
+    vlan: int = 0  # the outermost id; 0 as well where the golden does not tell
 
     def __str__(self) -> str:
         ports = (f":{self.source_port}", f":{self.destination_port}") if self.source_port else ("", "")
-        return f"{self.protocol} {self.source}{ports[0]} -> {self.destination}{ports[1]}"
+        vlan = f" (VLAN {self.vlan})" if self.vlan else ""
+        return f"{self.protocol} {self.source}{ports[0]} -> {self.destination}{ports[1]}{vlan}"
 
 
 Told = dict[Ends, list[str]]
@@ -75,8 +80,10 @@ def flows_of(
 
 def compare(golden: Iterable[Golden], flows: Iterable[flow_pb2.Flow]) -> list[str]:
     """Every difference between a golden and flows, in words; empty when they agree."""
-    lines, flows = list(golden), list(flows)
-    return _differing(_golden_messages(lines), _flow_messages(flows)) + _packets(lines, flows)
+    lines = list(golden)
+    vlans = any("vlan" in line for line in lines)
+    ends = [(_flow_ends(flow, vlans), flow) for flow in flows]
+    return _differing(_golden_messages(lines), _flow_messages(ends)) + _packets(lines, ends)
 
 
 # What is compared of a message, from both witnesses in the same words
@@ -121,12 +128,12 @@ def _url(method: str, target: str, host: str) -> str:
 
 
 def _golden_ends(line: Golden, protocol: str) -> Ends:
-    return Ends(protocol, line["src"], line["sport"] or 0, line["dst"], line["dport"] or 0)
+    return Ends(protocol, line["src"], line["sport"] or 0, line["dst"], line["dport"] or 0, line.get("vlan", 0))
 
 
-def _flow_messages(flows: Iterable[flow_pb2.Flow]) -> Told:
+def _flow_messages(flows: Iterable[tuple[Ends, flow_pb2.Flow]]) -> Told:
     told: Told = defaultdict(list)
-    for flow in flows:
+    for ends, flow in flows:
         if flow.Type != flow_pb2.L7:
             continue
         http, dns = flow.l7.http, flow.l7.dns
@@ -137,29 +144,29 @@ def _flow_messages(flows: Iterable[flow_pb2.Flow]) -> Told:
             case "http":
                 words = _response(http.code) if is_response else _request(http.method, http.url, http.protocol)
             case "dns":
-                words = _dns(_dns_id(flow), is_response, dns.query, list(dns.qtypes), dns.rcode, list(dns.ips))
+                words = _dns(
+                    int(_ours(flow)["dns"]["id"]), is_response, dns.query, list(dns.qtypes), dns.rcode, list(dns.ips)
+                )
             case _:
                 continue
-        told[_flow_ends(flow)].append(words)
+        told[ends].append(words)
     return told
 
 
-def _dns_id(flow: flow_pb2.Flow) -> int:
-    """The message id: Hubble has no place for it, so it travels in the extensions."""
-    from google.protobuf.struct_pb2 import Struct
-
+def _ours(flow: flow_pb2.Flow) -> Struct:
+    """What Hubble has no place for: the DNS id, the VLAN."""
     ours = Struct()
-    if not flow.extensions.Unpack(ours):
-        raise AssertionError(f"a DNS flow without extensions: {flow}")
-    return int(ours["dns"]["id"])
+    flow.extensions.Unpack(ours)
+    return ours
 
 
-def _flow_ends(flow: flow_pb2.Flow) -> Ends:
+def _flow_ends(flow: flow_pb2.Flow, vlans: bool) -> Ends:
     protocol = flow.l4.WhichOneof("protocol") or "ip"
     name = {"ICMPv4": "icmp", "ICMPv6": "icmpv6"}.get(protocol, protocol.lower())
     layer = getattr(flow.l4, protocol, None)
     ports = (getattr(layer, "source_port", 0), getattr(layer, "destination_port", 0))
-    return Ends(name, flow.IP.source, ports[0], flow.IP.destination, ports[1])
+    vlan = int(dict(_ours(flow)).get("vlan", 0)) if vlans else 0
+    return Ends(name, flow.IP.source, ports[0], flow.IP.destination, ports[1], vlan)
 
 
 def _differing(golden: Told, ours: Told) -> list[str]:
@@ -176,16 +183,15 @@ def _differing(golden: Told, ours: Told) -> list[str]:
 # Packets: every direction has a flow and no flow has a direction that was not there; so for SYN, FIN and RST
 
 
-def _packets(golden: Iterable[Golden], flows: Iterable[flow_pb2.Flow]) -> list[str]:
+def _packets(golden: Iterable[Golden], flows: Iterable[tuple[Ends, flow_pb2.Flow]]) -> list[str]:
     theirs: dict[Ends, set[str]] = defaultdict(set)
     for line in golden:
-        if line["t"] == "l4" and line.get("layer") == "outer" and line["proto"] in ("tcp", "udp", "sctp"):
+        if line["t"] == "l4" and line.get("layer") == "outer" and line["proto"] in FLOWING:
             theirs[_golden_ends(line, line["proto"])] |= {flag for flag in TCP_FLAGS if line[flag]}
     ours: dict[Ends, set[str]] = defaultdict(set)
-    for flow in flows:
-        if flow.l4.WhichOneof("protocol") in ("TCP", "UDP", "SCTP"):
-            flags = flow.l4.TCP.flags
-            ours[_flow_ends(flow)] |= {flag for flag in TCP_FLAGS if getattr(flags, flag.upper())}
+    for ends, flow in flows:
+        if ends.protocol in FLOWING:
+            ours[ends] |= {flag for flag in TCP_FLAGS if getattr(flow.l4.TCP.flags, flag.upper())}
     out = [f"{ends}: packets, but no flow" for ends in sorted(theirs.keys() - ours.keys())]
     out += [f"{ends}: a flow, but no packets" for ends in sorted(ours.keys() - theirs.keys())]
     for ends in sorted(theirs.keys() & ours.keys()):
