@@ -97,7 +97,7 @@ class Engine:
         self._matcher = Matcher(endpoints)
         self._policies = tuple((policies.intern(policy.ref), policy) for policy in documents.policies)
         check_conflicts(documents.policies, self._matcher)
-        self.warnings = [*documents.warnings, *unselected_warnings(documents.policies, self._matcher, namespaces)]
+        self.warnings = list(unselected_warnings(documents.policies, self._matcher, namespaces))
         self._by_address = any(
             entry.peers is not None and entry.peers.cidrs
             for policy in documents.policies
