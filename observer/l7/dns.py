@@ -39,6 +39,7 @@ class _Exchange:
         self.opaque = False
         self._losses = losses
         self._pending: dict[_Key, tuple[Message, int]] = {}  # the first query, how often it was asked
+        self._by_id: dict[tuple[Side, int], _Key] = {}  # the last query pending with an id
         self._malformed = 0  # in a row
 
     def _message(self, side: Side, data: bytes, time_ns: int) -> list[Message]:
@@ -82,24 +83,30 @@ class _Exchange:
         key = (query.side, query.id or 0, query.texts[0].lower(), query.method)
         first, asked = self._pending.get(key, (query, 0))
         if query.time_ns - first.time_ns > QUERY_TIMEOUT_NS:
-            del self._pending[key]
+            self._forget(key)
             first, asked = query, 0
         elif not asked and len(self._pending) >= PENDING_LIMIT:
-            del self._pending[next(iter(self._pending))]
+            self._forget(next(iter(self._pending)))
             self._losses.count("dns", "too many pending queries")
         self._pending[key] = (first, asked + 1)
+        self._by_id[key[:2]] = key
+
+    def _forget(self, key: _Key) -> None:
+        del self._pending[key]
+        if self._by_id.get(key[:2]) == key:
+            del self._by_id[key[:2]]
 
     def _answer(self, response: Message) -> None:
         key: _Key | None = (response.side.other, response.id or 0, response.texts[0].lower(), response.method)
         if response.method is None and response.id:  # an error may come without its question (RFC 1035, 4.1.1)
-            key = next((each for each in self._pending if each[:2] == (response.side.other, response.id)), None)
+            key = self._by_id.get((response.side.other, response.id))
         if key is None or key not in self._pending:
             return
         query, asked = self._pending[key]
         if asked > 1:
             self._pending[key] = (query, asked - 1)  # it was asked again and may be answered again
         else:
-            del self._pending[key]
+            self._forget(key)
         if response.time_ns < query.time_ns:
             return
         response.request = query

@@ -7,10 +7,8 @@ unseen) is told as unknown. It refuses to know what travels in bodies, and what 
 
 from __future__ import annotations
 
-import enum
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Final
 
 from observer.l7.http1_head import (
@@ -28,6 +26,7 @@ from observer.l7.http1_head import (
     is_plausible,
     read_fields,
 )
+from observer.l7.http1_stream import State, Stream
 from observer.l7.message import Message, Side
 from observer.l7.pairing import Pairing
 from observer.losses import Losses
@@ -54,65 +53,19 @@ METHODS: Final[dict[bytes, HttpMethod]] = {
 }
 
 
-class State(enum.Enum):
-    """What the next byte of a side belongs to; `Http1._steps` says who reads it."""
-
-    START = enum.auto()  # empty lines or a start line
-    FIELDS = enum.auto()  # the header section
-    BODY = enum.auto()  # `remaining` octets of a length-delimited body
-    CHUNK_SIZE = enum.auto()
-    CHUNK_DATA = enum.auto()  # `remaining` octets of a chunk
-    CHUNK_END = enum.auto()  # the line end after a chunk's data
-    TRAILER = enum.auto()
-    UNTIL_CLOSE = enum.auto()  # a body that ends with the connection
-    WAITING = enum.auto()  # after CONNECT or Upgrade: what this is depends on the answer
-    RESYNC = enum.auto()  # position lost: any line may be a start line
-    TRIAL = enum.auto()  # the header section of a start line found that way
-
-
-_NO_START: Final = StartLine(0)
-
-
-@dataclass(slots=True)
-class _Stream:
-    """One side's place in its bytes."""
-
-    side: Side
-    state: State = State.START
-    buffer: bytearray = field(default_factory=bytearray)  # an unfinished line or header section
-    overlong: bool = False  # `buffer` went over its limit, its beginning was dropped
-    start: StartLine = _NO_START
-    section: bytearray = field(default_factory=bytearray)  # TRIAL: the lines so far
-    time_ns: int = 0  # of the start line
-    remaining: int = 0  # of a body or chunk; TRAILER: octets still allowed
-
-
 class Http1:
     """Parser of one connection."""
 
     def __init__(self, losses: Losses) -> None:
         self.opaque = False
         self._losses = losses
-        self._streams = (_Stream(Side.CLIENT), _Stream(Side.SERVER))
+        self._streams = (Stream(Side.CLIENT), Stream(Side.SERVER))
         self._pairing = Pairing(losses)
         self._awaited: Message | None = None  # the CONNECT or Upgrade request whose answer decides
         self._held: list[tuple[bytes, int]] = []
         self._held_size = 0
         self._waits = WAITS_LIMIT
         self._late: list[Message] = []  # told by a gap, given with the next bytes
-        self._steps: dict[State, Callable[[_Stream, bytes, int, int, list[Message]], int]] = {
-            State.START: self._start,
-            State.FIELDS: self._fields,
-            State.BODY: self._body,
-            State.CHUNK_SIZE: self._chunk_size,
-            State.CHUNK_DATA: self._body,
-            State.CHUNK_END: self._chunk_end,
-            State.TRAILER: self._trailer,
-            State.UNTIL_CLOSE: self._until_close,
-            State.WAITING: self._waiting,
-            State.RESYNC: self._resync,
-            State.TRIAL: self._trial,
-        }
 
     def feed(self, side: Side, data: bytes, time_ns: int) -> list[Message]:
         """Take the next bytes of a side and give the messages whose header section they complete."""
@@ -120,7 +73,7 @@ class Http1:
         stream = self._streams[side]
         position, end = 0, len(data)
         while position < end and not self.opaque:
-            position = self._steps[stream.state](stream, data, position, time_ns, out)
+            position = STEPS[stream.state](self, stream, data, position, time_ns, out)
         return out
 
     def gap(self, side: Side, size: int) -> None:
@@ -136,7 +89,7 @@ class Http1:
             self._held, self._held_size = [], 0
         self._cut(stream, self._late)
         self._pairing.lost.add(side)
-        self._lose_position(stream)
+        stream.lose_position()
 
     def close(self, side: Side) -> list[Message]:
         """End a side: what waited for an answer that will not come is read as HTTP; an unfinished head is counted."""
@@ -146,11 +99,11 @@ class Http1:
             self._release(out)
         if not self.opaque:
             self._cut(stream, out)
-            self._lose_position(stream)
+            stream.lose_position()
             stream.state = State.UNTIL_CLOSE
         return out
 
-    def _cut(self, stream: _Stream, out: list[Message]) -> None:
+    def _cut(self, stream: Stream, out: list[Message]) -> None:
         """A head will never be complete: tell what there is of it (snap length, lost bytes, early end)."""
         if stream.state is State.FIELDS:
             self._losses.count("http1", "head cut short")
@@ -164,12 +117,12 @@ class Http1:
 
     # Start lines and header sections
 
-    def _start(self, stream: _Stream, data: bytes, position: int, time_ns: int, out: list[Message]) -> int:
+    def _start(self, stream: Stream, data: bytes, position: int, time_ns: int, out: list[Message]) -> int:
         if not stream.buffer:
             match = EMPTY_LINES.match(data, position)  # RFC 9112, 2.2
             if match and match.end() > position:
                 return match.end()
-        line, position, whole = _take_line(stream, data, position, HEAD_LIMIT)
+        line, position, whole = stream.take_line(data, position, HEAD_LIMIT)
         if line is None:
             return position
         start = START_LINE[stream.side](line) if whole else None
@@ -178,11 +131,11 @@ class Http1:
             stream.state = State.FIELDS
             return position
         self._losses.count("http1", MALFORMED_START[stream.side] if whole else "start line too long")
-        self._lose_position(stream)
+        stream.lose_position()
         self._search(stream, line, time_ns)
         return position
 
-    def _fields(self, stream: _Stream, data: bytes, position: int, time_ns: int, out: list[Message]) -> int:
+    def _fields(self, stream: Stream, data: bytes, position: int, time_ns: int, out: list[Message]) -> int:
         buffer = stream.buffer
         if not buffer and position:  # the start line's end is in `data`: no copy
             match = HEAD_END.search(data, position - 1)
@@ -210,7 +163,7 @@ class Http1:
         self._told(stream, head, time_ns, out, whole)
         return position
 
-    def _told(self, stream: _Stream, head: bytes, time_ns: int, out: list[Message], whole: bool = True) -> None:
+    def _told(self, stream: Stream, head: bytes, time_ns: int, out: list[Message], whole: bool = True) -> None:
         """Tell a message and decide where it ends. `head` starts with a line end; not `whole`: fields are missing."""
         if not FIELDS.fullmatch(head):
             self._losses.count("http1", "malformed field line")
@@ -228,7 +181,7 @@ class Http1:
         if not whole and not self.opaque:
             if stream.side is Side.CLIENT:
                 self._awaited = None
-            self._lose_position(stream)
+            stream.lose_position()
 
     def _request(self, start: StartLine, fields: Fields, head: bytes, time_ns: int) -> Message:
         method = METHODS.get(start.method, HttpMethod.OTHER)
@@ -245,7 +198,7 @@ class Http1:
         return message
 
     def _response(
-        self, stream: _Stream, fields: Fields, head: bytes, time_ns: int, whole: bool, out: list[Message]
+        self, stream: Stream, fields: Fields, head: bytes, time_ns: int, whole: bool, out: list[Message]
     ) -> None:
         code = stream.start.code
         if 100 <= code < 200 and code != 101:
@@ -265,7 +218,7 @@ class Http1:
             self.opaque = True
             self._held, self._held_size = [], 0
             for each in self._streams:
-                self._lose_position(each)
+                each.lose_position()
             return
         self._response_body(stream, request, fields)
         if self._awaited is not None and (request is None or request is self._awaited):
@@ -273,28 +226,28 @@ class Http1:
 
     # Where a message ends: RFC 9112, 6.3, in its order
 
-    def _request_body(self, stream: _Stream, fields: Fields) -> None:
+    def _request_body(self, stream: Stream, fields: Fields) -> None:
         if fields.coding is not None:
             if fields.coding == b"chunked":
                 stream.state = State.CHUNK_SIZE
             else:  # item 4: no way to find the end; the server answers 400 and closes
                 self._losses.count("http1", "request of unknown length")
-                self._lose_position(stream)
+                stream.lose_position()
         elif fields.faulty:  # item 5
-            self._lose_position(stream)
+            stream.lose_position()
         elif fields.length:  # item 6
             stream.state, stream.remaining = State.BODY, fields.length
         else:  # item 7
             self._end_message(stream)
 
-    def _response_body(self, stream: _Stream, request: Message | None, fields: Fields) -> None:
+    def _response_body(self, stream: Stream, request: Message | None, fields: Fields) -> None:
         bodyless = request is not None and request.method == HttpMethod.HEAD
         if bodyless or stream.start.code in (204, 304):  # item 1
             self._end_message(stream)
         elif fields.coding is not None:  # items 3 and 4
             stream.state = State.CHUNK_SIZE if fields.coding == b"chunked" else State.UNTIL_CLOSE
         elif fields.faulty:  # item 5
-            self._lose_position(stream)
+            stream.lose_position()
         elif fields.length is None:  # item 8
             stream.state = State.UNTIL_CLOSE
         elif fields.length:  # item 6
@@ -302,18 +255,18 @@ class Http1:
         else:
             self._end_message(stream)
 
-    def _end_message(self, stream: _Stream) -> None:
+    def _end_message(self, stream: Stream) -> None:
         waits = stream.side is Side.CLIENT and self._awaited is not None
         stream.state = State.WAITING if waits else State.START
 
     # Bodies
 
-    def _body(self, stream: _Stream, data: bytes, position: int, time_ns: int, out: list[Message]) -> int:
+    def _body(self, stream: Stream, data: bytes, position: int, time_ns: int, out: list[Message]) -> int:
         size = min(stream.remaining, len(data) - position)
         self._skip(stream, size)
         return position + size
 
-    def _skip(self, stream: _Stream, size: int) -> None:
+    def _skip(self, stream: Stream, size: int) -> None:
         stream.remaining -= size
         if not stream.remaining:
             if stream.state is State.CHUNK_DATA:
@@ -321,18 +274,18 @@ class Http1:
             else:
                 self._end_message(stream)
 
-    def _until_close(self, stream: _Stream, data: bytes, position: int, time_ns: int, out: list[Message]) -> int:
+    def _until_close(self, stream: Stream, data: bytes, position: int, time_ns: int, out: list[Message]) -> int:
         return len(data)
 
-    def _chunk_size(self, stream: _Stream, data: bytes, position: int, time_ns: int, out: list[Message]) -> int:
-        line, position, whole = _take_line(stream, data, position, CHUNK_LINE_LIMIT)
+    def _chunk_size(self, stream: Stream, data: bytes, position: int, time_ns: int, out: list[Message]) -> int:
+        line, position, whole = stream.take_line(data, position, CHUNK_LINE_LIMIT)
         if line is None:
             return position
         match = _CHUNK_SIZE.match(line) if whole else None
         digits = match[1].lstrip(b"0") if match else b""
         if match is None or len(digits) > _CHUNK_DIGITS_LIMIT:
             self._losses.count("http1", "malformed chunk size" if whole else "chunk-size line too long")
-            self._lose_position(stream)
+            stream.lose_position()
             self._search(stream, line, time_ns)
         elif digits:
             stream.state, stream.remaining = State.CHUNK_DATA, int(digits, 16)
@@ -340,20 +293,20 @@ class Http1:
             stream.state, stream.remaining = State.TRAILER, TRAILER_LIMIT  # RFC 9112, 7.1.2
         return position
 
-    def _chunk_end(self, stream: _Stream, data: bytes, position: int, time_ns: int, out: list[Message]) -> int:
-        line, position, _ = _take_line(stream, data, position, CHUNK_LINE_LIMIT)
+    def _chunk_end(self, stream: Stream, data: bytes, position: int, time_ns: int, out: list[Message]) -> int:
+        line, position, _ = stream.take_line(data, position, CHUNK_LINE_LIMIT)
         if line is None:
             return position
         if line in (b"", b"\r"):
             stream.state = State.CHUNK_SIZE
         else:
             self._losses.count("http1", "malformed chunk end")
-            self._lose_position(stream)
+            stream.lose_position()
             self._search(stream, line, time_ns)
         return position
 
-    def _trailer(self, stream: _Stream, data: bytes, position: int, time_ns: int, out: list[Message]) -> int:
-        line, position, whole = _take_line(stream, data, position, TRAILER_LIMIT)
+    def _trailer(self, stream: Stream, data: bytes, position: int, time_ns: int, out: list[Message]) -> int:
+        line, position, whole = stream.take_line(data, position, TRAILER_LIMIT)
         if line is None:
             return position
         stream.remaining -= len(line)
@@ -361,12 +314,12 @@ class Http1:
             self._end_message(stream)
         elif stream.remaining < 0 or not whole:
             self._losses.count("http1", "trailer section too large")
-            self._lose_position(stream)
+            stream.lose_position()
         return position
 
     # After CONNECT and Upgrade
 
-    def _waiting(self, stream: _Stream, data: bytes, position: int, time_ns: int, out: list[Message]) -> int:
+    def _waiting(self, stream: Stream, data: bytes, position: int, time_ns: int, out: list[Message]) -> int:
         self._held.append((data[position:], time_ns))
         self._held_size += len(data) - position
         if self._held_size > WAITING_LIMIT:
@@ -388,19 +341,13 @@ class Http1:
 
     # After lost bytes
 
-    def _lose_position(self, stream: _Stream) -> None:
-        stream.state = State.RESYNC
-        stream.overlong = False
-        stream.buffer.clear()
-        stream.section.clear()
-
-    def _resync(self, stream: _Stream, data: bytes, position: int, time_ns: int, out: list[Message]) -> int:
-        line, position, _ = _take_line(stream, data, position, HEAD_LIMIT)
+    def _resync(self, stream: Stream, data: bytes, position: int, time_ns: int, out: list[Message]) -> int:
+        line, position, _ = stream.take_line(data, position, HEAD_LIMIT)
         if line is not None:
             self._search(stream, line, time_ns)
         return position
 
-    def _search(self, stream: _Stream, line: bytes, time_ns: int) -> None:
+    def _search(self, stream: Stream, line: bytes, time_ns: int) -> None:
         """Look for a start line in a line; what follows it has to bear it out (TRIAL)."""
         start = START_LINE[stream.side](line)
         if start is None or (stream.side is Side.CLIENT and start.method not in METHODS):
@@ -411,41 +358,34 @@ class Http1:
             stream.state = State.TRIAL
             stream.section += b"\n"
 
-    def _trial(self, stream: _Stream, data: bytes, position: int, time_ns: int, out: list[Message]) -> int:
-        line, position, whole = _take_line(stream, data, position, HEAD_LIMIT)
+    def _trial(self, stream: Stream, data: bytes, position: int, time_ns: int, out: list[Message]) -> int:
+        line, position, whole = stream.take_line(data, position, HEAD_LIMIT)
         if line is None:
             return position
         if line in (b"", b"\r"):
             head = bytes(stream.section)
-            self._lose_position(stream)
+            stream.lose_position()
             if is_plausible(stream.start, head):
                 self._told(stream, head, time_ns, out)
         elif whole and FIELD_LINE.fullmatch(line) and len(stream.section) + len(line) < HEAD_LIMIT:
             stream.section += line + b"\n"
         else:
-            self._lose_position(stream)
+            stream.lose_position()
             self._search(stream, line, time_ns)
         return position
 
 
-def _take_line(stream: _Stream, data: bytes, position: int, limit: int) -> tuple[bytes | None, int, bool]:
-    """The line that ends in `data`, without its LF, else None; the next position; whether it kept to the limit.
-
-    Of a line beyond the limit the last `limit` octets are given, wherever the bytes were cut.
-    """
-    buffer = stream.buffer
-    end = data.find(b"\n", position)
-    if end < 0:
-        buffer += data[position:]
-        if len(buffer) > 2 * limit:
-            del buffer[:-limit]
-            stream.overlong = True
-        return None, len(data), True
-    line = data[position:end]
-    if buffer:
-        buffer += line
-        line = bytes(buffer)
-        buffer.clear()
-    whole = not stream.overlong and len(line) <= limit
-    stream.overlong = False
-    return line[-limit:], end + 1, whole
+STEPS: Final[dict[State, Callable[[Http1, Stream, bytes, int, int, list[Message]], int]]] = {
+    State.START: Http1._start,
+    State.FIELDS: Http1._fields,
+    State.BODY: Http1._body,
+    State.CHUNK_SIZE: Http1._chunk_size,
+    State.CHUNK_DATA: Http1._body,
+    State.CHUNK_END: Http1._chunk_end,
+    State.TRAILER: Http1._trailer,
+    State.UNTIL_CLOSE: Http1._until_close,
+    State.WAITING: Http1._waiting,
+    State.RESYNC: Http1._resync,
+    State.TRIAL: Http1._trial,
+}
+"""Who reads on in which state: from a position in the data to the next, telling messages on the way."""
