@@ -6,6 +6,7 @@ It refuses what RE2 refuses (lookaround, backreferences), and normalises nothing
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
@@ -16,6 +17,10 @@ Fields: TypeAlias = Sequence[tuple[str, str]]
 """Header fields in order, names as sent."""
 
 MISMATCH_ACTIONS: Final = ("LOG", "ADD", "DELETE", "REPLACE")
+
+MEMO_LIMIT: Final = 1024
+"""Texts that a pattern remembers, of at most MEMO_TEXT bytes each."""
+MEMO_TEXT: Final = 256
 
 _LITERAL: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/-_~:,;=@%&!'\"<># ")
 _OPTIONS: Final = re2.Options()
@@ -39,7 +44,7 @@ class Pattern:
             match = literal.__eq__
         else:
             try:
-                match = re2.compile(self.text, _OPTIONS).fullmatch
+                match = _remembering(re2.compile(self.text, _OPTIONS).fullmatch)
             except re2.error as error:
                 reason = error.args[0]
                 raise ValueError(
@@ -50,6 +55,12 @@ class Pattern:
     def matches(self, text: bytes) -> bool:
         """Whether all of `text` matches; what is not UTF-8 is matched by no `.`."""
         return bool(self._full_match(text))
+
+
+def _remembering(full_match: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    """Remember the answers for short texts: the binding to RE2 costs microseconds a call, and paths come again."""
+    remembered = functools.lru_cache(MEMO_LIMIT)(lambda text: full_match(text) is not None)
+    return lambda text: remembered(text) if len(text) <= MEMO_TEXT else full_match(text)
 
 
 def _always(_text: bytes) -> bool:
