@@ -34,11 +34,11 @@ DATAGRAM_PROBES: Final = 4
 class _Probe:
     """What one side has said so far, while nobody knows what it is."""
 
-    __slots__ = ("data", "pieces", "refused", "skipped")
+    __slots__ = ("data", "refused", "skipped", "time_ns")
 
     def __init__(self) -> None:
         self.data = bytearray()
-        self.pieces: list[tuple[int, int, bytes]] = []  # time_ns, arrival, bytes
+        self.time_ns = 0  # of the last piece: no message can be complete before it, or detection had decided
         self.refused = False  # the bytes are nothing that is read here
         self.skipped = 0  # bytes passed over since then
 
@@ -51,7 +51,6 @@ class Conversation:
     """
 
     __slots__ = (
-        "_arrivals",
         "_losses",
         "_misses",
         "_parser",
@@ -70,7 +69,6 @@ class Conversation:
         self._probes = [_Probe(), _Probe()]
         self._quiet = False
         self._misses = 0
-        self._arrivals = 0
         self.is_datagram = is_datagram
         """Each feed is one datagram (UDP), not a piece of a stream (TCP)."""
         self.kind = Detected.MORE
@@ -114,8 +112,7 @@ class Conversation:
             return []
         waiting = bool(probe.data)
         probe.data += data
-        probe.pieces.append((time_ns, self._arrivals, data))
-        self._arrivals += 1
+        probe.time_ns = time_ns
         if waiting and may_start(probe.data) and b"\n" not in data:
             # An unfinished line stays unfinished: looking again at every byte would be quadratic.
             detection = detect.MORE
@@ -136,8 +133,7 @@ class Conversation:
         # A broken request is told from another protocol by the answer: if that is HTTP, the parser shall count it.
         if bytes(probe.data[: METHOD_LIMIT + 1]).partition(b" ")[0] not in METHODS:
             probe.skipped += len(probe.data)
-            probe.pieces.clear()
-        probe.data.clear()
+            probe.data.clear()
         if all(each.refused for each in self._probes):
             self._give_up()
 
@@ -146,22 +142,20 @@ class Conversation:
         self._probes = [_Probe(), _Probe()]
 
     def _start(self, side: Side, detection: Detection) -> list[Message]:
-        """Give the parser what both sides have said, in the order of arrival."""
+        """Give the parser what both sides have said."""
         self._begin(side, detection)
-        probes, self._probes = self._probes, [_Probe(), _Probe()]
-        other = probes[side.other]
-        if not other.refused or not other.pieces:
-            # Nothing came, or what came is no start, or not yet: the other side's position is unknown.
-            if other.pieces or other.skipped:
-                self.gap(side.other, other.skipped or 1)
+        probe, other = self._probes[side], self._probes[side.other]
+        self._probes = [_Probe(), _Probe()]
+        if (other.data or other.skipped) and not (other.refused and other.data):
+            # What came is no start, or not yet while the side before it speaks: its position is unknown.
+            self.gap(side.other, other.skipped or 1)
             other.skipped = 0
-        held = [(*piece, each) for each in Side for piece in probes[each].pieces]
         messages: list[Message] = []
-        for time_ns, _, data, each in sorted(held, key=lambda piece: piece[1]):
-            messages += self.feed(each, data, time_ns)
+        if other.data:
+            messages += self.feed(side.other, bytes(other.data), other.time_ns)
         if other.skipped:
             self.gap(side.other, other.skipped)
-        return messages
+        return messages + self.feed(side, bytes(probe.data), probe.time_ns)
 
     def _begin(self, side: Side, detection: Detection) -> None:
         self.kind = detection.kind

@@ -41,6 +41,9 @@ TRAILER_LIMIT: Final = 65_536
 WAITING_LIMIT: Final = 65_536
 """Octets held while the answer to CONNECT or Upgrade is out."""
 
+HELD_COST: Final = 128
+"""What a piece held costs beside its octets; so many small ones are bounded too."""
+
 WAITS_LIMIT: Final = 16
 """How often a connection's CONNECT or Upgrade makes its next bytes wait; then they are read as they come."""
 
@@ -321,7 +324,7 @@ class Http1:
 
     def _waiting(self, stream: Stream, data: bytes, position: int, time_ns: int, out: list[Message]) -> int:
         self._held.append((data[position:], time_ns))
-        self._held_size += len(data) - position
+        self._held_size += len(data) - position + HELD_COST
         if self._held_size > WAITING_LIMIT:
             self._losses.count("http1", "no answer to CONNECT or Upgrade")
             self._waits = 0
