@@ -116,6 +116,8 @@ class _Reader:
         self._store = store
         self._query = query
         self._cancelled = cancelled
+        # From here on flows are new, however late the caller begins to read.
+        self._first, self._stop = store.first, store.next
         self._encoder: FlowEncoder | None = None
         self._ended = False  # by `until`
         self._lost = 0
@@ -126,12 +128,12 @@ class _Reader:
     def read(self) -> Iterator[Selection | Lost]:
         """Everything, in order."""
         query, store = self._query, self._store
-        stop = store.next
-        all_held = query.first or query.since_ns is not None or query.number >= len(store)
+        first, stop = self._first, self._stop
+        all_held = query.first or query.since_ns is not None or query.number >= stop - first
         if query.number and not all_held:
             yield from self._last(query.number, stop)
         elif query.number or query.since_ns is not None or not query.follow:
-            yield from self._forward(store.first, stop, 0 if query.follow else query.number)
+            yield from self._forward(first, stop, 0 if query.follow else query.number)
         if query.follow:
             if not self._ended:
                 yield CAUGHT_UP
