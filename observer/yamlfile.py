@@ -119,10 +119,10 @@ class Value:
         return self.data
 
     def name(self) -> str:
-        """The text of a string that may not be empty."""
+        """The text of a string that may neither be empty nor hold control characters."""
         text = self.string()
-        if not text:
-            raise self.error("must not be empty")
+        if not text or not text.isprintable():
+            raise self.error(f"must be a name, not {self.shown}")
         return text
 
     def plain(self) -> str:

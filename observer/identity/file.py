@@ -226,7 +226,7 @@ def _reserved(fields: Mapping[str, Value], labels: Iterable[str]) -> ReservedIde
 
 
 def _pair(value: Value) -> tuple[str, str]:
-    namespace, slash, name = value.string().partition("/")
+    namespace, slash, name = value.name().partition("/")
     if not (namespace and slash and name) or "/" in name:
         raise value.error(f"must be namespace/name, not {value.shown}")
     return namespace, name

@@ -402,6 +402,14 @@ def test_refused_documents(tmp_path, text, message):
     assert str(caught.value).startswith(f"{tmp_path}/p.yaml{message}")
 
 
+@pytest.mark.parametrize("name", ["''", r'"a\nb"', r'"\e[31m"'])
+def test_a_name_is_fit_to_be_shown(tmp_path, name):
+    (tmp_path / "p.yaml").write_text(cnp(name, f"{{{E}ingress: [{{}}]}}"))
+    with pytest.raises(PolicyError, match=r":4: metadata\.name: must be a name, not '") as caught:
+        load_policies([tmp_path / "p.yaml"])
+    assert str(caught.value).isprintable()
+
+
 def test_what_a_flow_tells_of_a_policy(tmp_path):
     (tmp_path / "p.yaml").write_text(cnp("one", f"{{{E}ingress: [{{}}]}}") + ccnp("two", f"{{{E}ingress: [{{}}]}}"))
     one, two = load_policies([tmp_path / "p.yaml"]).policies
