@@ -33,7 +33,7 @@ def _why(policy: Policy, rule: Rule, matcher: Matcher, namespaces: Mapping[str, 
     if own:
         elsewhere = sorted({endpoint.namespace for endpoint, labels in pods if rule.own.matches(labels)})
         scope = f"it selects only pods of namespace {own}"
-        if elsewhere:
+        if elsewhere and rule.own.requirements:
             word = "namespace" if len(elsewhere) == 1 else "namespaces"
             return f"{scope}; {rule.own} exists in {word} {', '.join(elsewhere)}"
         if not any(endpoint.namespace == own for endpoint, _ in pods):

@@ -654,6 +654,7 @@ def test_endpoints_may_join_the_table_later(tmp_path):
 
 
 UNSELECTED = [
+    ("quiet", "{}", "it selects only pods of namespace quiet, and no pod of it is known"),
     (
         "bank",
         "{matchLabels: {role: postman}}",
