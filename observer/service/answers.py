@@ -61,7 +61,13 @@ class Answers:
         self, query: Query, mask: FieldMask | None, encoder: FlowEncoder, cancelled: Cancelled
     ) -> Iterator[bytes]:
         """The same for a query that was read already, with an encoder that may serve several."""
-        for found in select(self._store, query, cancelled=cancelled):
+        # Not within the generator: what is new to a follower counts from the call.
+        return self._responses(select(self._store, query, cancelled=cancelled), mask, encoder)
+
+    def _responses(
+        self, selections: Iterator[Selection | Lost], mask: FieldMask | None, encoder: FlowEncoder
+    ) -> Iterator[bytes]:
+        for found in selections:
             if isinstance(found, Lost):
                 response = observer_pb2.GetFlowsResponse(lost_events=lost_event(found), node_name=self._about.node_name)
                 response.time.CopyFrom(response.lost_events.last)
@@ -79,8 +85,11 @@ class Answers:
 
     def selected_batches(self, query: Query, cancelled: Cancelled) -> Iterator[bytes]:
         """The same for a query that was read already."""
+        return self._blocks(select(self._store, query, cancelled=cancelled))
+
+    def _blocks(self, selections: Iterator[Selection | Lost]) -> Iterator[bytes]:
         writer = BatchWriter(self._store)
-        for found in select(self._store, query, cancelled=cancelled):
+        for found in selections:
             if isinstance(found, Lost):
                 yield writer.to_batch(empty(0), [], [], [], lost_events=[lost_event(found)]).SerializeToString()
             elif not len(found):
