@@ -117,8 +117,8 @@ class Connection:
     """Two directions and what is known of both; addresses and ports are those of the client."""
 
     __slots__ = (
-        "challenge", "client", "context", "first", "icmp_type", "joined", "number",
-        "protocol", "related", "roles", "server",
+        "asker", "challenge", "client", "conversation", "first", "icmp_type", "joined", "number",
+        "protocol", "related", "roles", "server", "tag",
     )  # fmt: skip
 
     client: Half
@@ -133,7 +133,9 @@ class Connection:
         self.roles = Roles.KNOWN
         self.related: Connection | None = None  # an ICMP error's: what it is about
         self.challenge = -1  # sequence number of a SYN that came while the connection stood
-        self.context: Any = None  # the pipeline's
+        self.asker: Half | None = None  # the pipeline's, as are the next
+        self.conversation: Any = None
+        self.tag: Any = None
 
     @property
     def family(self) -> int:
@@ -250,8 +252,8 @@ class Conntrack:
 
     def clear(self) -> None:
         """Forget every connection."""
-        self._connections.clear()
-        self._halves.clear()
+        for connection in list(self):
+            self._forget(connection)
 
     def _look(self, half: Half, packets: Packets, row: int, time_ns: int, flags: int) -> tuple[bool, int]:
         """Whether the packet ends the connection it seems to belong to, and else what it is good for."""
@@ -347,6 +349,8 @@ class Conntrack:
         for half in (connection.client, connection.server):
             if self._halves.get(half.key) is half:
                 del self._halves[half.key]
+            # Without these circles nobody has to wait for the garbage collector.
+            del half.connection, half.other
 
 
 def guess(key: bytes) -> tuple[bool, Roles]:

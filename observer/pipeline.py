@@ -82,19 +82,6 @@ class _Batch:
         self.icmp_code = packets.icmp_code
 
 
-class _Context:
-    """What the pipeline ties to a connection."""
-
-    __slots__ = ("client", "conversation", "read", "tag")
-
-    def __init__(self, connection: Connection) -> None:
-        self.client = connection.client
-        """The half that makes the requests; not TCP's client where a server asks over a connection it was given."""
-        self.conversation: Conversation | None = None
-        self.read = False  # the bytes have said who asks
-        self.tag: Tag | None = None
-
-
 class Pipeline:
     """One packet source on its way into a store; used by one thread."""
 
@@ -119,6 +106,8 @@ class Pipeline:
         self._conntrack = Conntrack(self.losses)
         self._assembly = Assembly(self.losses)
         self._time_ns = 0
+        self._texts: tuple[bytes, ...] = ()
+        self._packed = pack_text(())
         self._rows: list[bytes] = []
         self._extras: list[tuple[int, Extra]] = []
 
@@ -132,7 +121,17 @@ class Pipeline:
                 self._end(half.connection, time_ns)
                 continue
             # What the bytes say comes first: it may turn the roles that the packet's own flow tells.
-            messages = self._read(batch, row, half, what, time_ns) if what != TELL or half.stream is not None else []
+            messages: list[Message] | tuple[()] = ()
+            if what != TELL or half.stream is not None:
+                protocol = half.connection.protocol
+                if protocol == TCP:
+                    messages = self._segment(batch, row, half, what, time_ns)
+                elif protocol == UDP:
+                    start = batch.start[row]
+                    datagram = bytes(batch.data[start : start + batch.length[row]])
+                    messages = self._feed(half, (datagram,), time_ns)
+                else:
+                    half.wants_payload = False
             if what & TELL:
                 self._tell(batch, row, half, time_ns)
             for message in messages:
@@ -160,30 +159,18 @@ class Pipeline:
             self._rows, self._extras = [], []
             self._store.append(np.frombuffer(b"".join(rows), RECORD), extras, self._node)
 
-    def _read(self, batch: _Batch, row: int, half: Half, what: int, time_ns: int) -> list[Message]:
-        """The messages that a packet completes."""
-        connection = half.connection
-        messages: list[Message] = []
-        if what & ACKED:
-            messages += self._acknowledged(half, batch.acknowledgment[row], time_ns)
-        start = batch.start[row]
-        if connection.protocol != TCP:
-            if what & DATA:
-                if connection.protocol != UDP:
-                    half.wants_payload = False
-                else:
-                    data = bytes(batch.data[start : start + batch.length[row]])
-                    messages += self._feed(half, (data,), time_ns)
-            return messages
+    def _segment(self, batch: _Batch, row: int, half: Half, what: int, time_ns: int) -> list[Message]:
+        """The messages that a TCP segment completes."""
+        messages = self._acknowledged(half, batch.acknowledgment[row], time_ns) if what & ACKED else []
         flags = batch.tcp_flags[row]
-        sequence = batch.sequence[row] + (flags & SYN and 1)
+        sequence = batch.sequence[row] + (1 if flags & SYN else 0)
+        stream = half.stream
         if what & DATA:
-            stream = half.stream
             if stream is None:
                 stream = half.stream = Stream(self._assembly)
                 if half.isn >= 0:
                     stream.start(half.isn)
-            length, missing = batch.length[row], batch.missing[row]
+            start, length, missing = batch.start[row], batch.length[row], batch.missing[row]
             pieces = stream.segment(sequence & 0xFFFFFFFF, bytes(batch.data[start : start + length]), missing)
             if pieces:
                 messages += self._feed(half, pieces, time_ns)
@@ -191,9 +178,9 @@ class Pipeline:
                 stream.hole_ns = time_ns
                 half.other.want_acks(True)
             sequence += length + missing
-        if flags & FIN and half.stream is not None:
-            half.stream.finish(sequence & 0xFFFFFFFF)
-        if half.stream is not None and half.stream.ended:
+        if flags & FIN and stream is not None:
+            stream.finish(sequence & 0xFFFFFFFF)
+        if stream is not None and stream.ended:
             messages += self._close(half)
         return messages
 
@@ -212,43 +199,38 @@ class Pipeline:
     def _feed(self, half: Half, pieces: Sequence[Piece], time_ns: int) -> list[Message]:
         """Give the conversation what one side has said."""
         connection = half.connection
-        context = connection.context or _meet(connection)
-        conversation: Conversation | None = context.conversation
+        conversation: Conversation | None = connection.conversation
         if conversation is None:
-            ports = connection.client_port, connection.server_port
-            conversation = Conversation(self.losses, ports, is_datagram=connection.protocol == UDP)
-            context.conversation = conversation
-            connection.client.side, connection.server.side = Side.CLIENT, Side.SERVER
+            conversation = self._meet(connection)
         messages: list[Message] = []
         for piece in pieces:
             if isinstance(piece, int):
                 conversation.gap(half.side, piece)
-            else:
+            elif messages:
                 messages += conversation.feed(half.side, piece, time_ns)
-        if not context.read and conversation.kind is not Detected.MORE:
-            context.read = True
-            self._learn(connection, context, conversation)
+            else:
+                messages = conversation.feed(half.side, piece, time_ns)
+        if connection.asker is None and conversation.kind is not Detected.MORE:
+            _learn(connection, conversation)
         if conversation.opaque:
             for each in (connection.client, connection.server):
                 _let_go(each)
         return messages
 
-    def _learn(self, connection: Connection, context: _Context, conversation: Conversation) -> None:
-        """The bytes have said who asks."""
-        if conversation.roles_swapped:
-            context.client = connection.server
-            if connection.roles is not Roles.KNOWN:
-                connection.swap_roles()
-                context.tag = None
-        connection.roles = Roles.KNOWN
+    def _meet(self, connection: Connection) -> Conversation:
+        ports = connection.client_port, connection.server_port
+        conversation = Conversation(self.losses, ports, is_datagram=connection.protocol == UDP)
+        connection.conversation = conversation
+        connection.client.side, connection.server.side = Side.CLIENT, Side.SERVER
+        return conversation
 
     def _close(self, half: Half) -> list[Message]:
         """The side has sent its last byte."""
         if not half.wants_payload:
             return []
         _let_go(half)
-        context = half.connection.context
-        return context.conversation.close(half.side) if context is not None and context.conversation is not None else []
+        conversation: Conversation | None = half.connection.conversation
+        return conversation.close(half.side) if conversation is not None else []
 
     def _end(self, connection: Connection, time_ns: int) -> None:
         """Read what still waits behind holes; nothing more will come."""
@@ -263,8 +245,7 @@ class Pipeline:
     def _tell(self, batch: _Batch, row: int, half: Half, time_ns: int) -> None:
         """Add the L3_L4 flow of one packet."""
         connection = half.connection
-        context = connection.context or _meet(connection)
-        tag: Tag = context.tag or self._tag(connection)
+        tag: Tag = connection.tag or self._tag(connection)
         source_ip, destination_ip, source_port, destination_port, vlan, protocol, family, shape = KEY.unpack(half.key)
         present, icmp_type, icmp_code = COUNTERS, 0, 0
         if shape != PORTS:
@@ -299,16 +280,18 @@ class Pipeline:
 
     def _message(self, connection: Connection, message: Message, time_ns: int) -> None:
         """Add the L7 flow of one request or response."""
-        context: _Context = connection.context
-        tag = context.tag or self._tag(connection)
-        half = context.client if message.side is Side.CLIENT else context.client.other
+        tag: Tag = connection.tag or self._tag(connection)
+        asker = connection.asker or connection.client
+        half = asker if message.side is Side.CLIENT else asker.other
         ends = tag.server if half.is_reply else tag.client
         # An answer is not judged: its verdict is the request's.
         asked = message if message.type is L7Type.REQUEST else message.request
         judgement = tag.judgement if asked is None else self._tagger.request(tag, asked)
         verdict, _, drop_reason, direction, egress_rule, ingress_rule, match = judgement
         source_ip, destination_ip, source_port, destination_port, vlan, protocol, family, _ = KEY.unpack(half.key)
-        lengths, text, cut = pack_text(message.texts)
+        if message.texts is not self._texts:  # a response has those of its request, and often comes next
+            self._texts, self._packed = message.texts, pack_text(message.texts)
+        lengths, text, cut = self._packed
         present, flags = IS_REPLY, L7_INCOMPLETE if message.incomplete else 0
         code, method, number, latency_ns = message.code, message.method, message.id, message.latency_ns
         if code is not None:
@@ -341,7 +324,7 @@ class Pipeline:
 
     def _tag(self, connection: Connection) -> Tag:
         tag: Tag = self._tagger.tag(connection)
-        connection.context.tag = tag
+        connection.tag = tag
         return tag
 
 
@@ -387,9 +370,16 @@ def replay_batches(
         yield
 
 
-def _meet(connection: Connection) -> _Context:
-    context = connection.context = _Context(connection)
-    return context
+def _learn(connection: Connection, conversation: Conversation) -> None:
+    """The bytes have said who asks."""
+    connection.asker = connection.client
+    if conversation.roles_swapped:
+        connection.asker = connection.server
+        # A server may ask over a connection that it was given; only what was guessed before is put right.
+        if connection.roles is not Roles.KNOWN:
+            connection.swap_roles()
+            connection.tag = None
+    connection.roles = Roles.KNOWN
 
 
 def _let_go(half: Half) -> None:

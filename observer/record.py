@@ -274,6 +274,10 @@ TEXT: Final[dict[L7Kind, tuple[str, ...]]] = {
 
 def pack_text(texts: tuple[bytes, ...]) -> tuple[tuple[int, int, int, int], bytes, bool]:
     """Lay up to four strings one after the other; return their lengths, the bytes, and whether any was cut."""
+    joined = b"".join(texts)
+    if len(joined) <= TEXT_SLOT_MAX:
+        one, two, three, four = (*map(len, texts), 0, 0, 0, 0)[:TEXT_SLOTS]
+        return (one, two, three, four), joined, False
     lengths = [0] * TEXT_SLOTS
     parts: list[bytes] = []
     room = TEXT_SIZE
