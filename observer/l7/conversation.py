@@ -131,9 +131,10 @@ class Conversation:
             return
         probe.refused = True
         # A broken request is told from another protocol by the answer: if that is HTTP, the parser shall count it.
-        if bytes(probe.data[: METHOD_LIMIT + 1]).partition(b" ")[0] not in METHODS:
-            probe.skipped += len(probe.data)
-            probe.data.clear()
+        is_request = bytes(probe.data[: METHOD_LIMIT + 1]).partition(b" ")[0] in METHODS
+        kept = probe.data.find(b"\n") + 1 if is_request else 0
+        probe.skipped += len(probe.data) - kept
+        del probe.data[kept:]
         if all(each.refused for each in self._probes):
             self._give_up()
 

@@ -42,7 +42,7 @@ WAITING_LIMIT: Final = 65_536
 """Octets held while the answer to CONNECT or Upgrade is out."""
 
 HELD_COST: Final = 128
-"""What a piece held costs beside its octets; so many small ones are bounded too."""
+"""What the pieces held of one time cost beside their octets; so many small ones are bounded too."""
 
 WAITS_LIMIT: Final = 16
 """How often a connection's CONNECT or Upgrade makes its next bytes wait; then they are read as they come."""
@@ -65,7 +65,7 @@ class Http1:
         self._streams = (Stream(Side.CLIENT), Stream(Side.SERVER))
         self._pairing = Pairing(losses)
         self._awaited: Message | None = None  # the CONNECT or Upgrade request whose answer decides
-        self._held: list[tuple[bytes, int]] = []
+        self._held: list[tuple[bytearray, int]] = []  # pieces, times
         self._held_size = 0
         self._waits = WAITS_LIMIT
         self._late: list[Message] = []  # told by a gap, given with the next bytes
@@ -323,8 +323,11 @@ class Http1:
     # After CONNECT and Upgrade
 
     def _waiting(self, stream: Stream, data: bytes, position: int, time_ns: int, out: list[Message]) -> int:
-        self._held.append((data[position:], time_ns))
-        self._held_size += len(data) - position + HELD_COST
+        if not self._held or self._held[-1][1] != time_ns:
+            self._held.append((bytearray(), time_ns))
+            self._held_size += HELD_COST
+        self._held[-1][0].extend(data[position:])
+        self._held_size += len(data) - position
         if self._held_size > WAITING_LIMIT:
             self._losses.count("http1", "no answer to CONNECT or Upgrade")
             self._waits = 0
@@ -340,7 +343,7 @@ class Http1:
         stream.state = State.START
         held, self._held, self._held_size = self._held, [], 0
         for data, time_ns in held:
-            out += self.feed(Side.CLIENT, data, time_ns)
+            out += self.feed(Side.CLIENT, bytes(data), time_ns)
 
     # After lost bytes
 

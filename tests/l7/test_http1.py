@@ -518,6 +518,17 @@ def test_a_line_without_end_does_not_grow_the_parser(start):
         assert held(parser) <= 2 * HEAD_LIMIT + 2 * 1448
 
 
+def test_small_pieces_that_wait_are_bounded_by_their_cost():
+    losses = Losses()
+    parser = Http1(losses)
+    parser.feed(CLIENT, b"CONNECT o:1 HTTP/1.1\r\n\r\n", 1)
+    for time_ns in range(2, 2 + http1.WAITING_LIMIT // http1.HELD_COST):
+        assert losses.total() == 0
+        parser.feed(CLIENT, b"x", time_ns)
+    assert losses.snapshot() == {("http1", "no answer to CONNECT or Upgrade"): 1}
+    assert parser._held == []
+
+
 FRAGMENTS = [GET, OK, NOT_FOUND, FAKE_OK, CHUNKED, b"\r\n", b"\n", b"\r", b" ", b":", b"0\r\n\r\n", b"5\r\nhello\r\n"]
 FRAGMENTS += [
     b"GET ",
