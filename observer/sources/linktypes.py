@@ -52,6 +52,9 @@ _NOT_IP: Final = {
 }
 """Others are counted together: peers choose ethertypes, and a counter each would let them grow the table."""
 
+LAST_LINK_TYPE: Final = 511
+"""Well above those assigned so far."""
+
 _UNSUPPORTED: Final = {
     6: "IEEE802_5",
     10: "FDDI",
@@ -144,8 +147,7 @@ def network(frames: Frames, losses: Losses) -> Network:
         rows = np.flatnonzero(frames.link_types == link_type)
         reader = _LINK_TYPES.get(link_type)
         if reader is None:
-            name = _UNSUPPORTED.get(link_type)
-            found.count(f"unsupported link type {link_type}" + (f" ({name})" if name else ""), rows)
+            found.count(f"unsupported link type {_unsupported(link_type)}", rows)
         else:
             reader(found, rows)
     for _ in range(MAX_TAGS):
@@ -157,6 +159,13 @@ def network(frames: Frames, losses: Losses) -> Network:
             _TAGS[kind](found, more[kinds == kind])
     found.count("too many VLAN tags and labels", np.flatnonzero(found.kind >= VLAN))
     return found
+
+
+def _unsupported(link_type: int) -> str:
+    if link_type > LAST_LINK_TYPE:  # damage; a file of damage may not fill the table of losses
+        return f"above {LAST_LINK_TYPE}"
+    name = _UNSUPPORTED.get(link_type)
+    return f"{link_type} ({name})" if name else f"{link_type}"
 
 
 def _follow(found: Network, rows: Rows, size: int, ethertypes: npt.NDArray[np.integer]) -> None:

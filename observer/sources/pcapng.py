@@ -36,7 +36,8 @@ OPTION_TSOFFSET: Final = 14
 LAST_SECOND: Final = 9_000_000_000
 """Times are held between 1970 and this second, which is near the end of int64 nanoseconds."""
 
-_PACKET_HEADER: Final = {ENHANCED_PACKET: 28, OBSOLETE_PACKET: 28, SIMPLE_PACKET: 12}
+_LEAST: Final = {ENHANCED_PACKET: 32, OBSOLETE_PACKET: 32, SIMPLE_PACKET: 16, INTERFACE: 20, SECTION: 28}
+"""Bytes of the shortest block of each type that is read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +102,9 @@ class _Blocks:
     def frames(self) -> Iterator[Frames]:
         source = self._source
         while source.need(12):
-            kind, starts = self._run()
+            starts = self._run()
             if starts:
-                found = self._frames(kind, np.array(starts, np.int64))
+                found = self._frames(np.array(starts, np.int64))
                 self._number += len(starts)
                 if len(found):
                     yield found
@@ -117,33 +118,34 @@ class _Blocks:
         if source.failure is not None or source.at < len(source.buffer):
             self._losses.count("pcap", source.failure or "cut in mid-packet")
 
-    def _run(self) -> tuple[int, list[int]]:
-        """Where the next packet blocks start, all of one type and whole in the buffer; passes over other blocks."""
+    def _run(self) -> list[int]:
+        """Where the next packet blocks start that are whole in the buffer; passes over blocks that tell nothing."""
         source = self._source
         buffer, at = source.buffer, source.at
         end, last = len(buffer), len(buffer) - 12
         head = struct.Struct(self._order + "II").unpack_from
         starts: list[int] = []
         append = starts.append
-        run, run_header = -1, 0  # no block has that type
+        enhanced = _LEAST[ENHANCED_PACKET]
         while at <= last:
             kind, length = head(buffer, at)
             if length < 12 or length & 3 or at + length > end:
                 break
-            if kind == run:
-                if length < run_header or length > self._max_packet or len(starts) == self._batch:
-                    break
-                append(at)
-            elif kind in _PACKET_HEADER:
-                if starts:
-                    break
-                run, run_header = kind, _PACKET_HEADER[kind] + 4
-                continue
+            if kind == ENHANCED_PACKET:
+                least = enhanced
             elif kind in (SECTION, INTERFACE):
                 break
+            elif kind in _LEAST:
+                least = _LEAST[kind]
+            else:
+                at += length
+                continue
+            if length < least or length > self._max_packet or len(starts) == self._batch:
+                break
+            append(at)
             at += length
         source.at = at
-        return run, starts
+        return starts
 
     def _block(self) -> str | None:
         """Take the one block at hand that `_run` left; the reason if the file cannot be read beyond it."""
@@ -156,14 +158,13 @@ class _Blocks:
                 return "damaged section header"
             order = found
         (length,) = struct.unpack_from(order + "I", source.buffer, source.at + 4)
-        packet = _PACKET_HEADER.get(kind)
-        known = packet is not None or kind in (SECTION, INTERFACE)
-        least = packet + 4 if packet is not None else 20 if kind == INTERFACE else 28 if kind == SECTION else 12
-        if length < least or length & 3 or (known and length > (self._max_packet if packet else MAX_OPTIONS)):
+        packet = kind in (ENHANCED_PACKET, OBSOLETE_PACKET, SIMPLE_PACKET)
+        most = self._max_packet if packet else MAX_OPTIONS
+        if length < _LEAST.get(kind, 12) or length & 3 or (kind in _LEAST and length > most):
             return "impossible record length"
-        if packet is not None:
+        if packet:
             return None if source.need(length) else "cut in mid-packet"
-        if not known:
+        if kind not in _LEAST:
             return None if source.skip(length) else "cut in mid-packet"
         if not source.need(length):
             return "cut in mid-packet"
@@ -192,58 +193,55 @@ class _Blocks:
             at += 4 + (size + 3 & ~3)
         return _Interface(link_type, snap_length, resolution, offset)
 
-    def _frames(self, kind: int, starts: npt.NDArray[np.int64]) -> Frames:
+    def _frames(self, starts: npt.NDArray[np.int64]) -> Frames:
         buffer, order = self._source.buffer, self._order
-        numbers = np.arange(self._number, self._number + len(starts), dtype=np.int64)
-        header = _PACKET_HEADER[kind]
-        word = order + "u4"
-        if kind == SIMPLE_PACKET:
-            rows = gather(buffer, starts, 12).view([("type", word), ("length", word), ("wire", word)])
-            interfaces = np.zeros(len(starts), np.uint32)
-            wire = rows["wire"].astype(np.int64)
-            captured = np.minimum(wire, rows["length"].astype(np.int64) - header - 4)
-            if self._interfaces and self._interfaces[0].snap_length:
-                captured = np.minimum(captured, self._interfaces[0].snap_length)
-            room = captured
-        else:
-            names = ("type", "length", "interface", "high", "low", "captured", "wire")
-            rows = gather(buffer, starts, 28).view([(name, word) for name in names])
-            interfaces = rows["interface"].astype(np.uint32)
-            if kind == OBSOLETE_PACKET:  # 16 bits of interface, 16 bits of drops
-                interfaces = interfaces >> np.uint32(16) if order == ">" else interfaces & np.uint32(0xFFFF)
-            wire = rows["wire"].astype(np.int64)
-            captured = rows["captured"].astype(np.int64)
-            room = rows["length"].astype(np.int64) - header - 4
+        names = ("type", "length", "interface", "high", "low", "captured", "wire")
+        rows = gather(buffer, starts, 28).view([(name, order + "u4") for name in names])
+        interfaces = rows["interface"].astype(np.uint32)
+        wire = rows["wire"].astype(np.int64)
+        captured = rows["captured"].astype(np.int64)
+        room = rows["length"].astype(np.int64) - _LEAST[ENHANCED_PACKET]
+        header = np.full(len(starts), 28, np.int64)
+        simple = rows["type"] == SIMPLE_PACKET
+        if simple.any():  # where the others have the interface it has the length on the wire, then the frame
+            wire[simple] = interfaces[simple]
+            captured[simple] = np.minimum(wire, room + 16)[simple]
+            room[simple] += 16
+            header[simple] = 12
+            interfaces[simple] = 0
+            if self._interfaces and (limit := self._interfaces[0].snap_length):
+                captured[simple] = np.minimum(captured[simple], limit)
+        obsolete = rows["type"] == OBSOLETE_PACKET
+        if obsolete.any():  # 16 bits of interface, 16 bits of drops
+            both = interfaces[obsolete]
+            interfaces[obsolete] = both >> np.uint32(16) if order == ">" else both & np.uint32(0xFFFF)
         impossible = (captured > room) | (captured > self._max_frame)
-        undeclared = interfaces >= len(self._interfaces)
-        for reason, bad in (
-            ("impossible record length", impossible),
-            ("undeclared interface", undeclared & ~impossible),
-        ):
+        undeclared = (interfaces >= len(self._interfaces)) & ~impossible
+        for reason, bad in (("impossible record length", impossible), ("undeclared interface", undeclared)):
             if number := int(np.count_nonzero(bad)):
                 self._losses.count("pcap", reason, number)
-        kept = ~(impossible | undeclared)
-        times_ns = np.full(len(starts), self._last_ns, np.int64)  # a simple packet has no time: the one before it
-        link_types = np.zeros(len(starts), np.uint16)
-        for index in np.unique(interfaces[kept]).tolist():
-            interface = self._interfaces[index]
-            of = kept & (interfaces == index)
-            link_types[of] = interface.link_type
-            if kind != SIMPLE_PACKET:
-                high, low = rows["high"][of].astype(np.uint64), rows["low"][of].astype(np.uint64)
-                times_ns[of] = interface.times_ns(high << np.uint64(32) | low)
-        if not kept.all():
-            starts, captured, wire, times_ns = starts[kept], captured[kept], wire[kept], times_ns[kept]
-            link_types, interfaces, numbers = link_types[kept], interfaces[kept], numbers[kept]
-        if len(starts):
+        kept = np.flatnonzero(~(impossible | undeclared))
+        interfaces = interfaces[kept]
+        ticks = rows["high"][kept].astype(np.uint64) << np.uint64(32) | rows["low"][kept].astype(np.uint64)
+        times_ns = np.zeros(len(kept), np.int64)
+        link_types = np.zeros(len(kept), np.uint16)
+        for index in np.unique(interfaces).tolist():
+            of = interfaces == index
+            times_ns[of] = self._interfaces[index].times_ns(ticks[of])
+            link_types[of] = self._interfaces[index].link_type
+        if simple.any():  # it has no time: that of the packet before it
+            times_ns = np.concatenate(([self._last_ns], times_ns))
+            told = np.concatenate(([True], ~simple[kept]))
+            times_ns = times_ns[np.maximum.accumulate(np.where(told, np.arange(len(told)), 0))][1:]
+        if len(kept):
             self._last_ns = int(times_ns[-1])
         return Frames(
             data=buffer,
-            offsets=starts + (header if kind != SIMPLE_PACKET else 12),
-            lengths=captured,
-            wire_lengths=np.maximum(wire, captured),
+            offsets=(starts + header)[kept],
+            lengths=captured[kept],
+            wire_lengths=np.maximum(wire, captured)[kept],
             times_ns=times_ns,
             link_types=link_types,
             interfaces=interfaces,
-            numbers=numbers,
+            numbers=kept + self._number,
         )

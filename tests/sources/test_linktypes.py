@@ -160,7 +160,7 @@ def test_macs() -> None:
         (239, b"\2\0\0\0" + bytes(40), "not IP: NFLOG"),
         (147, b"anything", "unsupported link type 147"),
         (127, b"anything", "unsupported link type 127 (IEEE802_11_RADIOTAP)"),
-        (65535, b"", "unsupported link type 65535"),
+        (65535, b"", "unsupported link type above 511"),
     ],
 )
 def test_what_holds_no_ip_is_counted_once(link_type: int, frame: bytes, reason: str) -> None:
