@@ -15,7 +15,7 @@ from observer.identity.endpoints import Endpoint, EndpointTable
 from observer.policy.model import PolicyRef, PolicyTable
 from observer.record import L7Kind, L7Type, Present
 
-FLAG_ORDER = "SYN ACK RST FIN PSH URG ECE CWR NS".split()
+FLAG_ORDER = ["SYN", "ACK", "RST", "FIN", "PSH", "URG", "ECE", "CWR", "NS"]
 
 
 class Tables:
@@ -220,8 +220,8 @@ def set_layers(flow: flow_pb2.Flow, row: np.void, value: dict) -> None:
 
 def set_layer7(flow: flow_pb2.Flow, row: np.void, value: dict, extra: Extra | None, entries: dict[str, object]) -> None:
     present, kind = value["present"], value["l7_kind"]
-    cut = value["flags"] & rec.Flags.TEXT_CUT and extra is not None and extra.texts
-    texts = ((*extra.texts, b"", b"", b"") if cut else rec.unpack_text(row))[:4]
+    whole = extra is not None and extra.texts
+    texts = ((*extra.texts, b"", b"", b"") if whole else rec.unpack_text(row))[:4]
     latency = value["latency_ns"] if present & Present.LATENCY else None
     l7 = flow.l7
     l7.SetInParent()
@@ -240,10 +240,9 @@ def set_layer7(flow: flow_pb2.Flow, row: np.void, value: dict, extra: Extra | No
         kafka.correlation_id = int(np.uint32(value["l7_id"]).view(np.int32))
         kafka.error_code = int(np.uint16(code).view(np.int16))
         kafka.topic = text_of(texts[0])
-        flow.Summary = f"Kafka {{}} {kafka.api_key} correlation id {kafka.correlation_id} topic '{kafka.topic}'"
-        request = l7.type == L7Type.REQUEST
-        flow.Summary = flow.Summary.format("request" if request else "response")
-        if not request:
+        what = "request" if l7.type == L7Type.REQUEST else "response"
+        flow.Summary = f"Kafka {what} {kafka.api_key} correlation id {kafka.correlation_id} topic '{kafka.topic}'"
+        if what == "response":
             flow.Summary += f" return code {kafka.error_code}"
         if texts[1]:
             entries["kafka"] = {"client_id": text_of(texts[1])}
@@ -256,11 +255,9 @@ def set_layer7(flow: flow_pb2.Flow, row: np.void, value: dict, extra: Extra | No
         entries["grpc"] = {"service": service, "method": name}
         if present & Present.GRPC_STATUS:
             entries["grpc"]["status"] = value["grpc_status"]
-    if present & Present.L7_ID:
-        if kind == L7Kind.DNS:
-            entries["dns"] = {"id": value["l7_id"]}
-        elif kind == L7Kind.GRPC or (kind == L7Kind.HTTP and value["l7_version"] >= 20):
-            entries["http2"] = {"stream_id": value["l7_id"]}
+    over_http2 = kind == L7Kind.GRPC or (kind == L7Kind.HTTP and value["l7_version"] >= 20)
+    if present & Present.L7_ID and over_http2:
+        entries["http2"] = {"stream_id": value["l7_id"]}
 
 
 def set_http(flow, l7, texts, value, method, code, latency, extra) -> None:
@@ -277,8 +274,8 @@ def set_http(flow, l7, texts, value, method, code, latency, extra) -> None:
     else:
         http.url = target
     http.protocol = {0: "", 10: "HTTP/1.0", 11: "HTTP/1.1", 20: "HTTP/2"}[value["l7_version"]]
-    if l7.type == L7Type.RESPONSE:
-        http.code = code
+    code = code if l7.type == L7Type.RESPONSE else 0
+    http.code = code
     for name, text in header_fields(extra.head) if extra is not None else ():
         http.headers.add(key=name, value=text)
     request = f"{http.method} {http.url}".strip(" ")

@@ -225,7 +225,7 @@ class FlowEncoder:
                 comm,
                 text,
             ) = row
-            if flags & _IMPORTED and extra is not None and extra.imported:
+            if flags & _IMPORTED and extra is not None:
                 yield extra.imported
                 continue
 

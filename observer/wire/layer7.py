@@ -319,25 +319,20 @@ class Layer7Encoder:
         if message is None:
             message = make_message(tail, present, columns, split_texts(lengths, text, extra), extra)
             keep(self._messages, key, message)
-        body, record, line, after, plain, entries = message
+        body, record, before, after, line, entries = message
         out = _TYPES[tail[9]]
-        if present & _HAS_LATENCY:
-            if latency:
-                out += _LATENCY + varint(latency)
-            line += b"%dms" % (latency // _NS_PER_MS) + after
-        else:
-            line = plain
+        if present & _HAS_LATENCY and latency:
+            out += _LATENCY + varint(latency)
         if kind == _KIND_HTTP or kind == _KIND_GRPC:  # noqa: SIM109 -- half the price of `in`
             if head:
                 body += http_headers(head)
             out += _HTTP + varints[len(body)] + body
-            if present & _HAS_ID and columns[1] >= 20:
+            if present & _HAS_LATENCY and tail[9] != _REQUEST:
+                line = before + b"%dms" % (latency // _NS_PER_MS) + after
+            if present & _HAS_ID and (columns[1] >= 20 or kind == _KIND_GRPC):
                 entries += _STREAM_ID + _DOUBLE.pack(columns[3])
         else:
             out += record
-            line = plain
-            if kind == _KIND_DNS and present & _HAS_ID:
-                entries += _DNS_ID + _DOUBLE.pack(columns[3])
         return out, line, entries
 
 

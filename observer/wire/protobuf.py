@@ -147,7 +147,7 @@ def _struct_value(value: Any, depth: int) -> bytes:
     if isinstance(value, int | float):
         try:
             return _NUMBER + struct.pack("<d", value)
-        except OverflowError:  # an integer beyond any double
+        except (OverflowError, struct.error):  # an integer beyond any double
             return _NULL
     if isinstance(value, str | bytes):
         text = utf8(value) if isinstance(value, bytes) else value.encode("utf-8", "backslashreplace")

@@ -14,6 +14,7 @@ from observer.wire import FlowEncoder
 from tests.wire_oracle import Tables, assemble, make_record
 
 FLOWS = 20_000
+PEER_FLOWS = 2000
 BATCH = 512
 BUDGET_US = 4.0
 PODS = 60
@@ -106,19 +107,16 @@ def main() -> None:
     tables = source()
     kinds = {kind: flows(kind) for kind in ("l3/l4", "http", "http with headers", "dns")}
     rng = np.random.default_rng(2)
-    order = rng.permutation(FLOWS)
     chosen = rng.choice(len(kinds), FLOWS, p=[0.5, 0.2, 0.2, 0.1])
     mixed = np.array([list(kinds.values())[kind][0][i] for i, kind in enumerate(chosen)], rec.RECORD)
     kinds["mixture"] = mixed, [list(kinds.values())[kind][1][i] for i, kind in enumerate(chosen)]
-    del order
     for kind, (records, extras) in kinds.items():
         ours = best_us(lambda records=records, extras=extras: in_batches(tables, records, extras))
-        some = 2000
         peer = best_us(
             lambda records=records, extras=extras: [
-                assemble(records, extras[i], i, 0, tables, i)[0].SerializeToString() for i in range(some)
+                assemble(records, extras[i], i, 0, tables, i)[0].SerializeToString() for i in range(PEER_FLOWS)
             ],
-            some,
+            PEER_FLOWS,
         )
         print(
             f"encode {kind:18} {ours:6.2f} us a flow  (budget {BUDGET_US:.0f})  protobuf objects {peer / ours:5.1f} x"
