@@ -14,19 +14,20 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from observer.api import flow_pb2
 from observer.identity.endpoints import RESERVED_NAMES
-from observer.monitor import DROP_REASONS, OBSERVATION_POINTS, POLICY_MATCHES
-from observer.record import EventType, Verdict
+from observer.monitor import DROP_REASONS, EVENT_TYPES, OBSERVATION_POINTS, POLICY_MATCHES
 
 NO_TIME: Final = "N/A"
 _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _FIRST_SECOND: Final = -62_135_596_800  # year 1
 _END_SECOND: Final = 253_402_300_800  # year 10000
 
-_DROP: Final = EventType.DROP.value
-_CAPTURE: Final = EventType.CAPTURE.value
-_TRACE: Final = EventType.TRACE.value
-_POLICY_VERDICT: Final = EventType.POLICY_VERDICT.value
-_TRACE_SOCK: Final = EventType.TRACE_SOCK.value
+# Not record.EventType: `observe` prints before numpy would be loaded.
+_EVENTS: Final = {name: number for number, name in EVENT_TYPES.items()}
+_DROP: Final = _EVENTS["drop"]
+_CAPTURE: Final = _EVENTS["capture"]
+_TRACE: Final = _EVENTS["trace"]
+_POLICY_VERDICT: Final = _EVENTS["policy-verdict"]
+_TRACE_SOCK: Final = _EVENTS["trace-sock"]
 
 _VERDICTS: Final = {value.number: value.name for value in flow_pb2.Verdict.DESCRIPTOR.values}
 _AUTH_TYPES: Final = {value.number: value.name for value in flow_pb2.AuthType.DESCRIPTOR.values}
@@ -40,11 +41,11 @@ _SOCKET_POINTS: Final = {value.number: value.name for value in flow_pb2.SocketTr
     flow_pb2.SOCK_XLATE_POINT_POST_DIRECTION_REV: "post-xlate-rev",
 }
 _OF_POLICY: Final = {
-    Verdict.FORWARDED.value: "ALLOWED",
-    Verdict.REDIRECTED.value: "ALLOWED",
-    Verdict.DROPPED.value: "DENIED",
-    Verdict.ERROR.value: "DENIED",
-    Verdict.AUDIT.value: "AUDITED",
+    flow_pb2.FORWARDED: "ALLOWED",
+    flow_pb2.REDIRECTED: "ALLOWED",
+    flow_pb2.DROPPED: "DENIED",
+    flow_pb2.ERROR: "DENIED",
+    flow_pb2.AUDIT: "AUDITED",
 }
 
 

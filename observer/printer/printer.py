@@ -27,8 +27,6 @@ from observer.printer.fields import (
     verdict,
 )
 from observer.printer.terminal import Colour, Paint, escape, paint, wants_colour
-from observer.record import Verdict
-from observer.wire.summary import quote
 
 LEGACY_JSON: Final = "legacy-json-output"
 """In HUBBLE_COMPAT: JSON prints bare flows, as Hubble before 0.11 did."""
@@ -40,13 +38,13 @@ NODE_NAMES_MAX: Final = 50
 _TABLE_PADDING: Final = 3
 _TABLE_MIN: Final = 2
 _VERDICT_PAINT: Final = {
-    Verdict.FORWARDED.value: Paint.GREEN,
-    Verdict.REDIRECTED.value: Paint.GREEN,
-    Verdict.DROPPED.value: Paint.RED,
-    Verdict.ERROR.value: Paint.RED,
-    Verdict.AUDIT.value: Paint.YELLOW,
-    Verdict.TRACED.value: Paint.YELLOW,
-    Verdict.TRANSLATED.value: Paint.YELLOW,
+    flow_pb2.FORWARDED: Paint.GREEN,
+    flow_pb2.REDIRECTED: Paint.GREEN,
+    flow_pb2.DROPPED: Paint.RED,
+    flow_pb2.ERROR: Paint.RED,
+    flow_pb2.AUDIT: Paint.YELLOW,
+    flow_pb2.TRACED: Paint.YELLOW,
+    flow_pb2.TRANSLATED: Paint.YELLOW,
 }
 _LOST_SOURCES: Final = {value.number: value.name for value in flow_pb2.LostEventSource.DESCRIPTOR.values}
 _NODE_STATES: Final = {value.number: value.name for value in relay_pb2.NodeState.DESCRIPTOR.values}
@@ -285,7 +283,7 @@ class Printer:
                     ("TIMESTAMP", self._time(response)),
                     ("STATE", _NODE_STATES.get(status.state_change, str(status.state_change))),
                     ("NODES", names),
-                    ("MESSAGE", escape(quote(status.message)) if status.message else "N/A"),
+                    ("MESSAGE", escape(_quote(status.message)) if status.message else "N/A"),
                 ],
             )
             self._printed = max(self._printed, 1)
@@ -299,7 +297,7 @@ class Printer:
             case relay_pb2.NODE_GONE:
                 text = f"{count} nodes removed from cluster: {names}"
             case relay_pb2.NODE_ERROR:
-                text = f"Error {escape(quote(status.message))} on {count} nodes: {names}"
+                text = f"Error {escape(_quote(status.message))} on {count} nodes: {names}"
             case _:
                 text = f"unknown node status event: {to_json(status)}"
         self._err.write(f"{self._time(response)} [{escape(response.node_name)}]: {text}\n")
@@ -313,3 +311,9 @@ def _join_nodes(names: Sequence[str]) -> str:
         if length > NODE_NAMES_MAX and index:
             return f"{', '.join(names[:index])} (and {len(names) - index} more)"
     return ", ".join(names)
+
+
+def _quote(text: str) -> str:
+    from observer.wire.summary import quote  # with it comes numpy, which nothing else here needs
+
+    return quote(text)
