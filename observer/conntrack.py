@@ -101,7 +101,7 @@ class Half:
         connection = self.connection
         if connection.related is not None:
             return TraceReason.RELATED
-        if connection.joined and connection.first is self and self.tells == 1:
+        if connection.roles is Roles.UNKNOWN or (connection.joined and connection.first is self and self.tells == 1):
             return TraceReason.ESTABLISHED
         if self.is_reply:
             return TraceReason.REPLY

@@ -254,8 +254,12 @@ class Pipeline:
             icmp_type, icmp_code = int(batch.icmp_type[row]), int(batch.icmp_code[row])
         elif protocol == TCP:
             present |= HAS_FLAGS
+        is_reply = half.is_reply
+        ends = tag.server if is_reply else tag.client
         if connection.roles is not UNKNOWN:
             present |= IS_REPLY
+        else:
+            is_reply = False  # whoever was seen first counts as client; that is no knowledge to tell
         if vlan:
             present |= HAS_VLAN
         source_mac = destination_mac = b""
@@ -263,8 +267,6 @@ class Pipeline:
             present |= HAS_MAC
             source_mac = batch.source_mac[6 * row : 6 * row + 6]
             destination_mac = batch.destination_mac[6 * row : 6 * row + 6]
-        is_reply = half.is_reply
-        ends = tag.server if is_reply else tag.client
         verdict, event_type, drop_reason, direction, egress_rule, ingress_rule, match = tag.judgement
         row_of = (
             time_ns, 0, half.bytes, 0, 0, connection.number,

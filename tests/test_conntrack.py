@@ -64,6 +64,10 @@ TABLES = {
         [tcp(B, A, "PA"), tcp(A, B, "A"), tcp(B, A, "FA")],
         [(0, ESTABLISHED, 1), (1, ESTABLISHED, 1), (2, REPLY, 1)],
     ),
+    "joined in the middle, and nobody knows who is who": (
+        [tcp(A, C, "PA"), tcp(C, A, "A"), tcp(A, C, "FA"), tcp(C, A, "FA")],
+        [(0, ESTABLISHED, 1), (1, ESTABLISHED, 1), (2, ESTABLISHED, 1), (3, ESTABLISHED, 1)],
+    ),
     "joined at the SYN-ACK": (
         [tcp(B, A, "SA", sequence=9), tcp(A, B, "A"), tcp(B, A, "FA")],
         [(0, ESTABLISHED, 1), (1, ESTABLISHED, 1), (2, REPLY, 1)],

@@ -5,6 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from observer import conntrack, pipeline
 from observer.errors import CaptureError
@@ -27,7 +29,7 @@ from observer.record import (
 )
 from observer.store import Store
 from observer.tag import PolicyMode
-from tests.packets import SECOND, START, address, batch, connection, icmp, ip_packet, pcap, tcp, udp
+from tests.packets import SECOND, START, Packet, address, batch, connection, icmp, ip_packet, pcap, tcp, udp
 
 SHOP, API, WORLD, OTHER = "10.0.0.1:40000", "10.0.0.2:80", "192.0.2.7:50000", "192.0.2.8:80"
 PODS = {"10.0.0.1": ("shop", 300), "10.0.0.2": ("api", 301), "fd00::2": ("api6", 302)}
@@ -276,6 +278,13 @@ def test_roles_guessed_in_mid_connection_are_put_right_by_what_the_bytes_say():
     assert {int(r["direction"]) for r in seen.l7()} == {Direction.INGRESS}
 
 
+def test_roles_that_nobody_knows_are_not_told():
+    client, server = "10.0.0.1:50000", "10.0.0.2:60000"
+    records = Observer().see(tcp(server, client, "A"), tcp(client, server, "A")).records
+    assert records["is_reply"].tolist() == [0, 0]
+    assert not any(records["present"] & Present.IS_REPLY)
+
+
 def test_a_first_packet_with_bytes_tells_the_roles_at_once(tmp_path):
     rows = [tcp("10.0.0.2:60000", "10.0.0.1:50000", "PA", OK, sequence=9)]
     seen = Observer(tmp_path, ONLY_GET).see(*rows)
@@ -407,6 +416,51 @@ def test_an_empty_batch_is_nothing():
 def test_store_and_ipcache_share_one_table():
     with pytest.raises(ValueError, match="one endpoint table"):
         Pipeline(store=Store(1), endpoints=IpCache(EndpointTable()))
+
+
+CHUNKS = st.sampled_from([b"", GET, POST, OK, QUERY, ANSWER, GET[:9], OK[5:], b"\0" * 9, b"\x16\x03\x01", b"\r\n"])
+ADDRESSES = st.sampled_from(["10.0.0.1", "10.0.0.2", "192.0.2.7", "fd00::1", "fd00::2"])
+PORT_NUMBERS = st.sampled_from([0, 53, 80, 40_000, 50_000])
+NUMBERS = st.one_of(st.integers(0, 60), st.integers(0xFFFFFFC0, 0xFFFFFFFF))
+ANYTHING = st.builds(
+    Packet,
+    ADDRESSES,
+    ADDRESSES,
+    st.sampled_from([6, 6, 6, 17, 1, 58, 132, 2, 0, 255]),
+    PORT_NUMBERS,
+    PORT_NUMBERS,
+    st.one_of(st.sampled_from([2, 18, 16, 24, 17, 4]), st.integers(0, 511)),
+    NUMBERS,
+    NUMBERS,
+    st.one_of(CHUNKS, st.binary(max_size=40)),
+    st.sampled_from([0, 0, 0, 5, 70_000]),
+    st.one_of(st.floats(0, 3), st.floats(0, 20_000)),
+    st.sampled_from([0, 0, 5, 4095]),
+    st.tuples(st.integers(0, 255), st.integers(0, 255), st.sampled_from([0, 7, 65_535])),
+)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(packets=st.lists(ANYTHING, max_size=40), cut=st.integers(0, 40), bound=st.sampled_from([2, 1000]))
+def test_no_packets_can_upset_it(monkeypatch, packets, cut, bound):
+    monkeypatch.setattr(conntrack, "MAX_CONNECTIONS", bound)
+    rows = [
+        replace(row, destination=row.source) if (":" in row.source) != (":" in row.destination) else row
+        for row in packets
+    ]
+    seen = Observer()
+    for part in (rows[:cut], rows[cut:]):
+        if part:
+            seen.see(*part)
+    assert len(seen.pipeline._conntrack) <= bound
+    seen.end()
+    assert seen.pipeline._assembly.held == 0
+    assert len(seen.pipeline._conntrack) == 0
+    told = seen.records[seen.records["type"] == L34]
+    assert len(told) <= len(rows)
+    assert {row.time_ns for row in rows} >= set(told["time_ns"].tolist())
+    has_extra = [bool(flags & Flags.EXTRA) for flags in seen.records["flags"].tolist()]
+    assert has_extra == [extra is not None for extra in seen.extras]
 
 
 # -- replay
