@@ -6,6 +6,7 @@ knows field numbers (https://protobuf.dev/programming-guides/encoding/).
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
@@ -146,9 +147,11 @@ def _struct_value(value: Any, depth: int) -> bytes:
         return _BOOL + (b"\x01" if value else b"\x00")
     if isinstance(value, int | float):
         try:
-            return _NUMBER + struct.pack("<d", value)
-        except (OverflowError, struct.error):  # an integer beyond any double
+            number = float(value)
+        except OverflowError:  # an integer beyond any double
             return _NULL
+        # JSON has no infinity, and the stock CLI refuses a whole flow for one.
+        return _NUMBER + struct.pack("<d", number) if math.isfinite(number) else _NULL
     if isinstance(value, str | bytes):
         text = utf8(value) if isinstance(value, bytes) else value.encode("utf-8", "backslashreplace")
         return delimited(_STRING, text)
