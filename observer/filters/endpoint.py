@@ -14,7 +14,7 @@ import numpy as np
 from observer.api import flow_pb2
 from observer.errors import FilterError
 from observer.filters import patterns
-from observer.filters.index import Bounds, PerEndpoint, Term, certain, endpoint_index, one_of
+from observer.filters.index import Bounds, Exact, Index, Mask, PerEndpoint, Term, certain, endpoint_index, one_of, upper
 from observer.filters.labels import parse_selector
 from observer.identity.endpoints import Endpoint
 from observer.store import Columns
@@ -52,6 +52,11 @@ def selectors(texts: Iterable[str], side: str) -> Callable[[Sequence[str]], bool
     return lambda labels: any(selector(labels) for selector in compiled)
 
 
+def _told_by_endpoint(exact: Exact, index: Index) -> Term:
+    """A term that imported rows answer too: their endpoints are in the table as their flows told them."""
+    return Term(exact, index, upper(index))
+
+
 def _identity(side: Side, identities: frozenset[int]) -> Term:
     """The record's own identity, else its endpoint's; with neither there is no endpoint, and not even 0 matches."""
 
@@ -67,7 +72,11 @@ def _identity(side: Side, identities: frozenset[int]) -> Term:
         mask = one_of(np.where(told, own, of_endpoint(columns)), sorted(identities))
         return certain(mask & (told | (columns[numbers] != 0)))
 
-    return Term(exact, index)
+    def imported(columns: Columns) -> Mask:
+        own = columns[f"{side}_identity"]  # 0 also where the endpoint is there and says nothing
+        return one_of(own, sorted(identities))
+
+    return Term(exact, index, imported)
 
 
 def _namespaced(texts: Iterable[str]) -> Callable[[str, str], bool]:
@@ -92,7 +101,9 @@ def _pod(side: Side, matches: Callable[[str, str], bool]) -> Term:
         endpoint = getattr(flow, side)
         return matches(endpoint.namespace, endpoint.pod_name)
 
-    return Term(exact, endpoint_index(f"{side}_endpoint", lambda endpoint: matches(endpoint.namespace, endpoint.pod)))
+    return _told_by_endpoint(
+        exact, endpoint_index(f"{side}_endpoint", lambda endpoint: matches(endpoint.namespace, endpoint.pod))
+    )
 
 
 def _service(side: Side, texts: Iterable[str]) -> Term:
@@ -115,7 +126,7 @@ def _workload(side: Side, wanted: Sequence[tuple[str, str]]) -> Term:
     def matches(name: str, kind: str) -> bool:
         return any(want_name in ("", name) and want_kind in ("", kind) for want_name, want_kind in wanted)
 
-    return Term(
+    return _told_by_endpoint(
         lambda flow: any(matches(workload.name, workload.kind) for workload in getattr(flow, side).workloads),
         endpoint_index(f"{side}_endpoint", lambda endpoint: any(matches(*workload) for workload in endpoint.workloads)),
     )
@@ -124,14 +135,14 @@ def _workload(side: Side, wanted: Sequence[tuple[str, str]]) -> Term:
 def _cluster(side: Side, names: frozenset[str]) -> Term:
     if "" in names:
         raise FilterError("invalid filter, name must not be empty")
-    return Term(
+    return _told_by_endpoint(
         lambda flow: getattr(flow, side).cluster_name in names,
         endpoint_index(f"{side}_endpoint", lambda endpoint: endpoint.cluster in names),
     )
 
 
 def _label(side: Side, matches: Callable[[Sequence[str]], bool]) -> Term:
-    return Term(
+    return _told_by_endpoint(
         lambda flow: matches(getattr(flow, side).labels),
         endpoint_index(f"{side}_endpoint", lambda endpoint: matches(endpoint.labels)),
     )
@@ -151,4 +162,4 @@ def _fqdn(side: Side, matches: Callable[[str], bool]) -> Term:
                 mask[row] = any(matches(name) for name in names)
         return certain(mask)
 
-    return Term(lambda flow: any(matches(name) for name in getattr(flow, f"{side}_names")), index)
+    return Term(lambda flow: any(matches(name) for name in getattr(flow, f"{side}_names")), index, upper(index))

@@ -13,7 +13,7 @@ import numpy as np
 from observer.api import flow_pb2
 from observer.filters import patterns
 from observer.filters.endpoint import selectors
-from observer.filters.index import Bounds, Term, certain, constant, equal, flagged, one_of
+from observer.filters.index import Bounds, Term, certain, constant, equal, flagged, one_of, upper
 from observer.record import Present, Verdict
 from observer.store import Columns
 
@@ -22,7 +22,11 @@ def terms(wanted: flow_pb2.FlowFilter) -> Iterator[Term]:
     """The terms of this family that the filter asks for."""
     if wanted.verdict:
         verdicts = list(wanted.verdict)
-        yield Term(lambda flow: flow.verdict in verdicts, lambda columns: certain(one_of(columns["verdict"], verdicts)))
+        yield Term(
+            lambda flow: flow.verdict in verdicts,
+            lambda columns: certain(one_of(columns["verdict"], verdicts)),
+            lambda columns: one_of(columns["verdict"], _with_unknown(verdicts)),
+        )
     if wanted.event_type:
         yield _event_type(list(wanted.event_type))
     if wanted.traffic_direction:
@@ -30,6 +34,7 @@ def terms(wanted: flow_pb2.FlowFilter) -> Iterator[Term]:
         yield Term(
             lambda flow: flow.traffic_direction in directions,
             lambda columns: certain(one_of(columns["direction"], directions)),
+            lambda columns: one_of(columns["direction"], _with_unknown(directions)),
         )
     if wanted.drop_reason_desc:
         yield _drop_reason(list(wanted.drop_reason_desc))
@@ -51,6 +56,11 @@ def terms(wanted: flow_pb2.FlowFilter) -> Iterator[Term]:
     if wanted.node_labels:
         matches = selectors(wanted.node_labels, "node")
         yield Term(lambda flow: matches(flow.node_labels), constant(matches(())))
+
+
+def _with_unknown(values: Sequence[int]) -> Sequence[int]:
+    """The values; a record of one byte holds 0 for what does not fit into it."""
+    return values if all(0 <= value <= 0xFF for value in values) else [*values, 0]
 
 
 def _event_type(wanted: Sequence[flow_pb2.EventTypeFilter]) -> Term:
@@ -75,7 +85,9 @@ def _event_type(wanted: Sequence[flow_pb2.EventTypeFilter]) -> Term:
             mask |= hit
         return certain(mask)
 
-    return Term(exact, index)
+    # The sub type of an imported flow may have been told by its observation point only.
+    types = _with_unknown([want.type for want in wanted])
+    return Term(exact, index, None if 0 in types else lambda columns: one_of(columns["event_type"], types))
 
 
 def _drop_reason(reasons: Sequence[int]) -> Term:
@@ -106,7 +118,7 @@ def _reply(values: Sequence[bool]) -> Term:
             mask |= np.where(known, ~reply, equal(columns["verdict"], Verdict.DROPPED))
         return certain(mask)
 
-    return Term(exact, index)
+    return Term(exact, index, upper(index))
 
 
 def _uuid(uuids: Sequence[str]) -> Term:
@@ -128,7 +140,7 @@ def _trace_id(ids: Sequence[str]) -> Term:
         found = ["" if extra is None else extra.trace_id for extra in columns.extras.tolist()]
         return certain(np.array([trace_id in ids for trace_id in found], np.bool_))
 
-    return Term(lambda flow: flow.trace_context.parent.trace_id in ids, index)
+    return Term(lambda flow: flow.trace_context.parent.trace_id in ids, index, upper(index))
 
 
 def _node_name(matches: Callable[[str], bool]) -> Term:

@@ -33,7 +33,7 @@ class _Filter:
         return all(term.exact(flow) for term in self._terms)
 
     def index(self, columns: Columns) -> Bounds:
-        return all_of([term.index for term in self._terms], columns)
+        return all_of([term.bounds for term in self._terms], columns)
 
 
 class FilterTree:
@@ -59,10 +59,7 @@ class FilterTree:
             bounds = certain(np.ones(columns.length, np.bool_))
         if self._blacklist:
             bounds = without(bounds, any_of([unwanted.index for unwanted in self._blacklist], columns))
-        imported = None if self.matches_all else columns.imported
-        if imported is None:
-            return bounds
-        return bounds[0] | imported, bounds[1] & ~imported
+        return bounds
 
     def mask(self, columns: Columns) -> tuple[Mask, bool]:
         """The rows that may pass, and whether all of them do."""

@@ -30,10 +30,24 @@ FEW: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """One field of a filter, in both forms. The index speaks of rows that were not imported."""
+    """One field of a filter, in both forms.
+
+    The index speaks of rows that were not imported. An imported row's record holds less than its flow does, so such a
+    row is never sure; `imported` says which of them may match at all (None: any).
+    """
 
     exact: Exact
     index: Index
+    imported: Callable[[Columns], Mask] | None = None
+
+    def bounds(self, columns: Columns) -> Bounds:
+        """The bounds of all rows."""
+        maybe, sure = self.index(columns)
+        imported = columns.imported
+        if imported is None:
+            return maybe, sure
+        upper = imported if self.imported is None else imported & self.imported(columns)
+        return (maybe & ~imported) | upper, sure & ~imported
 
 
 def certain(mask: Mask) -> Bounds:
@@ -44,6 +58,11 @@ def certain(mask: Mask) -> Bounds:
 def possible(mask: Mask) -> Bounds:
     """Bounds where the rows of the mask must be asked exactly."""
     return mask, np.zeros(len(mask), np.bool_)
+
+
+def upper(index: Index) -> Callable[[Columns], Mask]:
+    """What an index lets pass, for imported rows whose columns say the same as their flows."""
+    return lambda columns: index(columns)[0]
 
 
 def constant(answer: bool) -> Index:

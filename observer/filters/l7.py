@@ -15,7 +15,7 @@ import numpy as np
 from observer.api import flow_pb2
 from observer.errors import FilterError
 from observer.filters import patterns
-from observer.filters.index import Bounds, Index, Term, certain, equal, flagged, one_of, possible
+from observer.filters.index import Bounds, Index, Term, certain, equal, flagged, one_of, possible, upper
 from observer.filters.patterns import Search, quoted
 from observer.record import EventType, HttpMethod, L7Kind, L7Type, Present
 from observer.store import Columns
@@ -39,7 +39,9 @@ def terms(wanted: flow_pb2.FlowFilter) -> Iterator[Term]:
     if wanted.http_url:
         _needs_l7(wanted, "url")
         searches = _expressions(wanted.http_url, "http url")
-        yield Term(lambda flow: bool(flow.l7.http.url) and _found(searches, flow.l7.http.url), _of(*HTTP_KINDS))
+        yield Term(
+            lambda flow: bool(flow.l7.http.url) and _found(searches, flow.l7.http.url), _of(*HTTP_KINDS), _HTTP_IMPORTED
+        )
     if wanted.http_header:
         _needs_l7(wanted, "headers")
         yield _header([(header.key, header.value) for header in wanted.http_header])
@@ -50,7 +52,8 @@ def terms(wanted: flow_pb2.FlowFilter) -> Iterator[Term]:
                 queries.append(patterns.expression(pattern))
             except FilterError as error:
                 raise FilterError(f"invalid DNS query filter: failed to compile regexp: {error}") from None
-        yield Term(lambda flow: flow.l7.HasField("dns") and _found(queries, flow.l7.dns.query), _of(L7Kind.DNS))
+        dns = _of(L7Kind.DNS)
+        yield Term(lambda flow: flow.l7.HasField("dns") and _found(queries, flow.l7.dns.query), dns, upper(dns))
 
 
 def _needs_l7(wanted: flow_pb2.FlowFilter, what: str) -> None:
@@ -61,6 +64,9 @@ def _needs_l7(wanted: flow_pb2.FlowFilter, what: str) -> None:
 def _of(*kinds: L7Kind) -> Index:
     """Rows of an L7 protocol, whose strings only the flow shows."""
     return lambda columns: possible(one_of(columns["l7_kind"], kinds))
+
+
+_HTTP_IMPORTED: Final = upper(_of(*HTTP_KINDS))
 
 
 def _found(searches: Sequence[Search], text: str) -> bool:
@@ -103,7 +109,7 @@ def _status(texts: Iterable[str]) -> Term:
         unusual = http & (codes >= 1_000)
         return (sure | unusual, sure) if unusual.any() else certain(sure)
 
-    return Term(lambda flow: flow.l7.HasField("http") and matches(flow.l7.http.code), index)
+    return Term(lambda flow: flow.l7.HasField("http") and matches(flow.l7.http.code), index, _HTTP_IMPORTED)
 
 
 def _method(methods: Sequence[str]) -> Term:
@@ -126,7 +132,7 @@ def _method(methods: Sequence[str]) -> Term:
         spelled = http & equal(column, HttpMethod.OTHER)
         return (sure | spelled, sure) if spelled.any() else certain(sure)
 
-    return Term(exact, index)
+    return Term(exact, index, _HTTP_IMPORTED)
 
 
 def _path(texts: Iterable[str]) -> Term:
@@ -138,7 +144,7 @@ def _path(texts: Iterable[str]) -> Term:
         path = patterns.request_path(url) if url else None
         return path is not None and _found(searches, path)
 
-    return Term(exact, _of(*HTTP_KINDS))
+    return Term(exact, _of(*HTTP_KINDS), _HTTP_IMPORTED)
 
 
 def _header(wanted: Sequence[tuple[str, str]]) -> Term:
@@ -151,4 +157,4 @@ def _header(wanted: Sequence[tuple[str, str]]) -> Term:
             for key, value in wanted
         )
 
-    return Term(exact, _of(*HTTP_KINDS))
+    return Term(exact, _of(*HTTP_KINDS), _HTTP_IMPORTED)

@@ -100,7 +100,7 @@ def _protocol(names: Iterable[str]) -> Term:
         mask = one_of(columns["protocol"], numbers) & (columns["family"] != 0)
         return certain(mask | one_of(columns["l7_kind"], kinds))
 
-    return Term(exact, index)
+    return Term(exact, index, lambda columns: one_of(columns["protocol"], numbers) | one_of(columns["l7_kind"], kinds))
 
 
 def _port(side: str, texts: Iterable[str]) -> Term:
@@ -127,7 +127,7 @@ def _port(side: str, texts: Iterable[str]) -> Term:
         mask &= columns["family"] != 0
         return certain(mask)
 
-    return Term(exact, index)
+    return Term(exact, index, lambda columns: one_of(columns[f"{side}_port"], ports))
 
 
 def _tcp_flags(wanted: Sequence[flow_pb2.TCPFlags]) -> Term:

@@ -20,6 +20,7 @@ from observer.record import (
     pack_text,
 )
 from observer.store import Store
+from observer.wire import FlowDecoder
 
 ENDPOINTS = [
     Endpoint(identity=2, labels=("reserved:world",), names=("api.github.com",)),
@@ -73,8 +74,10 @@ def some_flags(random: Random, flags: type[enum.IntFlag]) -> int:
     return sum(int(flag) for flag in flags if random.random() < 0.5)
 
 
-def flow_row(random: Random) -> tuple[Records, Extra | None]:
-    """One record with whatever it may have, and perhaps an extra."""
+def flow_row(random: Random, decoder: FlowDecoder) -> tuple[Records, Extra | None]:
+    """One record with whatever it may have, and perhaps an extra; or one of another server's flow."""
+    if random.random() < 0.1:
+        return decoder.add(imported_flow(random))
     record = empty(1)
     row = record[0]
     some = random.choice
@@ -115,22 +118,64 @@ def flow_row(random: Random) -> tuple[Records, Extra | None]:
         trace_id=some(["", TRACE]),
     )
     row["flags"] = Flags.EXTRA
-    if random.random() < 0.2:
-        extra.imported = imported_flow(random).SerializeToString()
-        row["flags"] |= Flags.IMPORTED
     return record, extra
 
 
 def imported_flow(random: Random) -> flow_pb2.Flow:
-    """A flow of another server, which says what no record can."""
-    flow = flow_pb2.Flow(uuid="elsewhere", verdict=random.choice([1, 2]))
-    flow.IP.source_xlated = "10.0.0.1"
-    flow.IP.encrypted = random.choice([True, False])
+    """A flow of another server, which says what no record can: any part may be missing, empty or out of range."""
+    some = random.choice
+    flow = flow_pb2.Flow(uuid="elsewhere", verdict=some([0, 1, 2, 300]), traffic_direction=some([0, 1, 2, 256]))
+    flow.drop_reason_desc, flow.drop_reason = some([0, 133]), some([0, 133])
+    flow.node_name = some(NODES)
+    for side in ("source", "destination"):
+        end = some([None, flow_pb2.Endpoint(), *ENDPOINTS])
+        if isinstance(end, flow_pb2.Endpoint):
+            getattr(flow, side).SetInParent()
+        elif end is not None:
+            told = getattr(flow, side)
+            told.identity, told.namespace, told.pod_name, told.cluster_name = (
+                end.identity,
+                end.namespace,
+                end.pod,
+                end.cluster,
+            )
+            told.labels.extend(end.labels)
+            for name, kind in end.workloads:
+                told.workloads.add(name=name, kind=kind)
+        if some([True, False]):
+            service = getattr(flow, f"{side}_service")
+            service.namespace, service.name = "shop", "cart-0"
+        getattr(flow, f"{side}_names").extend(some([[], ["api.github.com"], ["x.example.org", "db"]]))
+    if some([True, True, False]):
+        flow.IP.source, flow.IP.destination = some([*ADDRESSES, MAPPED, "", "0:0:0:0:0:0:0:1"]), some(ADDRESSES)
+        flow.IP.source_xlated, flow.IP.encrypted = "10.0.0.1", some([True, False])
+        flow.IP.ipVersion = some([0, 1, 2])
+    if some([True, True, False]):
+        ports = flow_pb2.TCP(source_port=some([80, 65536 + 80]), destination_port=some([0, 53]))
+        if some([True, False]):
+            ports.flags.SYN = True
+        some([flow.l4.TCP, flow.l4.UDP, flow.l4.SCTP]).MergeFromString(ports.SerializeToString())
+    elif some([True, False]):
+        some([flow.l4.ICMPv4, flow.l4.ICMPv6, flow.l4.VRRP, flow.l4.IGMP]).SetInParent()
+    if some([True, True, False]):
+        flow.event_type.type, flow.event_type.sub_type = some([(4, 0), (4, 3), (1, 133), (129, 0), (1000, 0), (0, 0)])
+        flow.trace_observation_point = some([0, 3, 101])
+    if some([True, False]):
+        flow.is_reply.value = some([True, False])
+    kind = some(["", "http", "dns", "kafka"])
+    if kind == "http":
+        flow.l7.type = some([1, 2])
+        flow.l7.http.code, flow.l7.http.method = some([0, 200, 404, 4040, 70_000]), some(["", "get", "GET", "PURGE"])
+        flow.l7.http.url = some(["/cart", "http://shop:8080/a", "", "/bad%"])
+        flow.l7.http.headers.add(key="X-Id", value="7")
+    elif kind == "dns":
+        flow.l7.dns.query = some(["", "api.github.com.", "cart.shop.svc."])
+    elif kind:
+        flow.l7.kafka.topic = "orders"
+    flow.trace_context.parent.trace_id = some(["", TRACE])
     flow.ip_trace_id.trace_id = 7
     flow.interface.name = "eth0"
     flow.node_labels.append("zone=a")
-    flow.l4.TCP.source_port = 65536 + 80
-    flow.source.namespace, flow.source.pod_name = "shop", "cart-0"
     return flow
 
 
@@ -157,7 +202,7 @@ TEXTS["label"] += ["", "io.kubernetes.pod.namespace=shop", "container:app!=cart"
 
 SIDED = ("ip", "pod", "service", "fqdn", "label", "cluster_name", "port")
 NUMBERS = {
-    "verdict": [0, 1, 2, 5],
+    "verdict": [0, 1, 2, 5, 300],
     "traffic_direction": [0, 1, 2],
     "drop_reason_desc": [0, 133, 181],
     "ip_version": [0, 1, 2],
@@ -209,7 +254,8 @@ def store_of(random: Random, count: int, capacity: int) -> Store:
     for endpoint in ENDPOINTS:
         store.endpoints.intern(endpoint)
     store.nodes[:] = NODES
-    flows = [flow_row(random) for _ in range(count)]
+    decoder = FlowDecoder(store.endpoints, store.policies)
+    flows = [flow_row(random, decoder) for _ in range(count)]
     records = np.concatenate([record for record, _ in flows])
     extras = [(row, extra) for row, (_, extra) in enumerate(flows) if extra is not None]
     store.append(records, extras, np.array([random.randrange(len(NODES)) for _ in flows]))
