@@ -9,10 +9,10 @@ import pytest
 from observer import query as query_module
 from observer.api import flow_pb2, observer_pb2
 from observer.errors import FilterError
-from observer.extra import Extra
 from observer.query import BLOCK, CAUGHT_UP, InvalidQueryError, Lost, Query, Selection, select
-from observer.record import Flags, L7Kind, Records, empty, pack_text
+from observer.record import L7Kind, Records, empty, pack_text
 from observer.store import Store
+from observer.wire import FlowDecoder
 
 Filter = flow_pb2.FlowFilter
 Request = observer_pb2.GetFlowsRequest
@@ -161,14 +161,16 @@ def test_the_last_few_do_not_cost_the_whole_ring(monkeypatch):
 def test_imported_flows_are_asked_exactly():
     store = Store(10)
     records = flows(0, 4)
-    records["flags"][1] = Flags.EXTRA | Flags.IMPORTED
-    extra = Extra(imported=flow_pb2.Flow(verdict=2, uuid="theirs").SerializeToString())
+    theirs = flow_pb2.Flow(verdict=2, uuid="theirs", node_name="elsewhere", time={"seconds": 2})
+    records[1:2], extra = FlowDecoder(store.endpoints, store.policies).add(theirs)
+    records["connection"][1] = 1
     store.append(records, [(1, extra)])
     for number in (0, 3):
         parts = list(select(store, Query.from_request(Request(whitelist=[DROPPED], number=number))))
         assert sequences(parts) == [0, 1, 3]
     assert parts[0].extras == [None, extra, None]
-    assert sequences(list(select(store, Query.from_request(Request(whitelist=[Filter(uuid=["theirs"])]))))) == [1]
+    for wanted in (Filter(uuid=["theirs"]), Filter(node_name=["elsewhere"])):
+        assert sequences(list(select(store, Query.from_request(Request(whitelist=[wanted]))))) == [1]
 
 
 @pytest.mark.parametrize(
