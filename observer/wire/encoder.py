@@ -13,6 +13,7 @@ from typing import Final, NamedTuple, Protocol
 
 import numpy as np
 from google.protobuf.any_pb2 import Any
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from observer.api import flow_pb2, observer_pb2
 from observer.extra import Extra
@@ -37,12 +38,12 @@ from observer.wire.protobuf import (
     delimited,
     encode_varint,
     keep,
+    low_14,
     number,
     string,
     strings,
     struct_entry,
     tag,
-    varint,
     varints,
 )
 
@@ -61,7 +62,8 @@ _EXTENSIONS: Final = _F["extensions"]
 _EVENT_TYPE: Final = tag(flow_pb2.CiliumEventType, "type")
 _EVENT_SUB_TYPE: Final = tag(flow_pb2.CiliumEventType, "sub_type")
 _INTERFACE_INDEX: Final = tag(flow_pb2.NetworkInterface, "index")
-_NANOS: Final = b"\x10"  # Timestamp.nanos
+_SECONDS: Final = tag(Timestamp, "seconds")
+_NANOS: Final = tag(Timestamp, "nanos")
 _TO_ENDPOINT: Final = flow_pb2.TraceObservationPoint.TO_ENDPOINT
 _POLICY_DENIALS: Final = (POLICY_DENIED, flow_pb2.DropReason.POLICY_DENY)
 
@@ -124,8 +126,19 @@ def _tcp_summary(flags: int) -> bytes:
     return delimited(_SUMMARY, summary.tcp(flags).encode())
 
 
+_seconds: Final[Cache[int]] = Cache(lambda second: number(_SECONDS, second))
+
+
+def timestamp(time_ns: int) -> bytes:
+    """A google.protobuf.Timestamp."""
+    second, nanos = divmod(time_ns, 1_000_000_000)
+    if nanos >> 14:
+        return _seconds[second] + _NANOS + low_14[nanos & 0x3FFF] + varints[nanos >> 14]
+    return _seconds[second] + (_NANOS + varints[nanos] if nanos else b"")
+
+
 class FlowEncoder:
-    """Encodes the flows of one store; one thread each."""
+    """Encodes the flows of one store. Threads may share one: what it keeps is only ever put in and looked up whole."""
 
     def __init__(self, source: FlowSource) -> None:
         self._source = source
@@ -137,8 +150,6 @@ class FlowEncoder:
             lambda key: struct_entry("process", {"pid": key[0], "comm": key[1]})
         )
         self._vlans: Cache[int] = Cache(lambda vlan: struct_entry("vlan", vlan))
-        self._second = -1
-        self._second_bytes = b""
 
     def encode_many(
         self, records: Records, extras: Sequence[Extra | None], sequences: Sequence[int], nodes: Sequence[int]
@@ -154,7 +165,7 @@ class FlowEncoder:
         out = []
         flows = self._flows(records.tobytes(), extras, sequences, nodes)
         for flow, node, time_ns in zip(flows, _plain(nodes), records["time_ns"].tolist(), strict=True):
-            time = self._timestamp(time_ns)
+            time = timestamp(time_ns)
             out.append(
                 b"".join(
                     (_RESPONSE_FLOW, varints[len(flow)], flow, names[node], _RESPONSE_TIME, varints[len(time)], time)
@@ -175,16 +186,8 @@ class FlowEncoder:
         return (
             delimited(_RESPONSE_FLOW, flow)
             + string(_RESPONSE_NODE, node)
-            + delimited(_RESPONSE_TIME, self._timestamp(time_ns))
+            + delimited(_RESPONSE_TIME, timestamp(time_ns))
         )
-
-    def _timestamp(self, time_ns: int) -> bytes:
-        """A google.protobuf.Timestamp."""
-        second, nanos = divmod(time_ns, 1_000_000_000)
-        if second != self._second:
-            self._second = second
-            self._second_bytes = b"\x08" + encode_varint(second) if second else b""
-        return self._second_bytes + _NANOS + varint(nanos) if nanos else self._second_bytes
 
     def _flows(
         self, raw: bytes, extras: Sequence[Extra | None], sequences: Sequence[int], nodes: Sequence[int]
@@ -192,7 +195,7 @@ class FlowEncoder:
         """Encode record by record; everything that is looked up more than once is a local."""
         stories, addresses_of, uuid = self._stories, self._addresses, self._source.uuid
         source_ports, destination_ports, flag_fields = parts.source_ports, parts.destination_ports, parts.tcp_flags
-        tcp_summaries, timestamp, layer7 = self._tcp_summaries, self._timestamp, self._layer7.encode
+        tcp_summaries, layer7 = self._tcp_summaries, self._layer7.encode
         for row, extra, sequence, node in zip(
             _ROW.iter_unpack(raw), extras, _plain(sequences), _plain(nodes), strict=True
         ):
@@ -247,12 +250,7 @@ class FlowEncoder:
                     summary_field = tcp_summaries[tcp_flags]
                 l4 = heads[len(ports)] + ports
 
-            second, nanos = divmod(time_ns, 1_000_000_000)  # as _timestamp, without the call
-            if second != self._second:
-                timestamp(time_ns)
-            time = self._second_bytes
-            if nanos:
-                time += _NANOS + (varint(nanos))
+            time = timestamp(time_ns)
             name = uuid(sequence).encode()
             out = [_TIME, varints[len(time)], time, _UUID, varints[len(name)], name]
             out += (fields, address_fields, l4)

@@ -1,7 +1,7 @@
 """flow.Layer7 and the summary of L7 flows: HTTP, DNS, Kafka; gRPC as HTTP/2, TLS without a record.
 
 The L7 columns and texts of one record and its extra in; encoded Layer7, summary text and extension entries out.
-HTTP field semantics are RFC 9110's; DNS type names are IANA's, RFC 3597's form for the rest.
+HTTP field semantics are RFC 9110's.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from typing import Final, NamedTuple, TypeAlias
 
 from observer.api import flow_pb2
 from observer.extra import DnsAnswer, Extra, header_fields
+from observer.l7.dns_types import type_name
+from observer.policy.kafka_rules import API_KEYS
 from observer.record import HttpMethod, L7Kind, L7Type, Present
 from observer.wire import summary
 from observer.wire.protobuf import delimited, keep, number, string, strings, struct_entry, tag, utf8, varint, varints
@@ -141,20 +143,6 @@ _RCODE: Final = tag(flow_pb2.DNS, "rcode")
 _QTYPES: Final = tag(flow_pb2.DNS, "qtypes")
 _RRTYPES: Final = tag(flow_pb2.DNS, "rrtypes")
 _NO_ANSWER: Final = DnsAnswer()
-_DNS_TYPES: Final = {
-    1: "A",
-    2: "NS",
-    5: "CNAME",
-    6: "SOA",
-    12: "PTR",
-    15: "MX",
-    16: "TXT",
-    28: "AAAA",
-    33: "SRV",
-    64: "SVCB",
-    65: "HTTPS",
-    255: "ANY",
-}
 
 
 def dns(l7_type: int, query: str, qtype: int | None, rcode: int, answer: DnsAnswer | None) -> tuple[bytes, str]:
@@ -162,7 +150,7 @@ def dns(l7_type: int, query: str, qtype: int | None, rcode: int, answer: DnsAnsw
     said = answer or _NO_ANSWER
     qtypes = said.qtypes
     if not qtypes and qtype is not None:
-        qtypes = (_DNS_TYPES.get(qtype, f"TYPE{qtype}"),)
+        qtypes = (type_name(qtype),)
     body = string(_QUERY, query) + string(_SOURCE, OBSERVATION_SOURCE) + strings(_QTYPES, qtypes)
     if l7_type != _RESPONSE:
         return delimited(_DNS, body), summary.dns_query(query, qtypes)
@@ -183,55 +171,19 @@ _API_VERSION: Final = tag(flow_pb2.Kafka, "api_version")
 _API_KEY: Final = tag(flow_pb2.Kafka, "api_key")
 _CORRELATION_ID: Final = tag(flow_pb2.Kafka, "correlation_id")
 _TOPIC: Final = tag(flow_pb2.Kafka, "topic")
-# Protocol guide, "API Keys", in the spelling of Hubble and of policies.
-_API_KEYS: Final = [
-    "produce",
-    "fetch",
-    "offsets",
-    "metadata",
-    "leaderandisr",
-    "stopreplica",
-    "updatemetadata",
-    "controlledshutdown",
-    "offsetcommit",
-    "offsetfetch",
-    "findcoordinator",
-    "joingroup",
-    "heartbeat",
-    "leavegroup",
-    "syncgroup",
-    "describegroups",
-    "listgroups",
-    "saslhandshake",
-    "apiversions",
-    "createtopics",
-    "deletetopics",
-    "deleterecords",
-    "initproducerid",
-    "offsetforleaderepoch",
-    "addpartitionstotxn",
-    "addoffsetstotxn",
-    "endtxn",
-    "writetxnmarkers",
-    "txnoffsetcommit",
-    "describeacls",
-    "createacls",
-    "deleteacls",
-    "describeconfigs",
-    "alterconfigs",
-]
+_API_KEY_NAMES: Final = {number: name for name, number in API_KEYS.items()}
 
 
 def kafka_api_key(key: int) -> str:
     """The name of a Kafka API key, its number where it has none."""
-    return _API_KEYS[key] if key < len(_API_KEYS) else str(key)
+    return _API_KEY_NAMES.get(key) or str(key)
 
 
 def kafka_api_number(name: str) -> int | None:
     """The number of a Kafka API key by its name (or number as text); None for an unknown one."""
     if name.isascii() and name.isdigit():
         return int(name) if len(name) < 6 and int(name) < 1 << 16 else None
-    return _API_KEYS.index(name) if name in _API_KEYS else None
+    return API_KEYS.get(name)
 
 
 def kafka(

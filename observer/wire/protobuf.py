@@ -76,8 +76,8 @@ varints: Final = Cache(encode_varint, 1 << 16)
 """Varints of small numbers (ports, lengths), made once."""
 
 
-# 14 bits as two groups that say that more follow: the low half of a number that varints has no entry for.
-_low_14: Final[Cache[int]] = Cache(lambda low: bytes((low & 0x7F | 0x80, low >> 7 | 0x80)), 1 << 14)
+low_14: Final[Cache[int]] = Cache(lambda low: bytes((low & 0x7F | 0x80, low >> 7 | 0x80)), 1 << 14)
+"""14 bits as two groups that say that more follow: the low half of a number that `varints` has no entry for."""
 
 
 def varint(number: int) -> bytes:
@@ -85,7 +85,7 @@ def varint(number: int) -> bytes:
     if number < 1 << 14:
         return varints[number]
     if number < 1 << 30:
-        return _low_14[number & 0x3FFF] + varints[number >> 14]
+        return low_14[number & 0x3FFF] + varints[number >> 14]
     return encode_varint(number)
 
 
