@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from observer.api import observer_pb2
+from observer.api import flow_pb2, observer_pb2
 from observer.errors import FilterError
 from observer.extra import Extra
 from observer.filters.flowfilter import FilterTree, compile_filters
@@ -28,6 +28,8 @@ BLOCK: Final = 16_384
 """Rows looked at in one step, so that a mask stays in the processor's cache and a selection under 8 MiB."""
 FIRST_BLOCK: Final = 512
 """Rows of the first step back from the newest flow: `last 20` seldom needs more."""
+EXACT_BLOCK: Final = 64
+"""Flows built in one step on the way back: a few more than asked for at most."""
 LOST_INTERVAL_NS: Final = 1_000_000_000
 """A reader hears of losses once in so long (Hubble's hubble-lost-event-send-interval)."""
 POLL_S: Final = 0.1
@@ -208,21 +210,19 @@ class _Reader:
         """Ask exactly where the mask was not certain."""
         if certain.all():
             return selection
-        keep = certain.copy()
-        for row in np.flatnonzero(~certain).tolist():
-            keep[row] = self._matches(selection, row)
-        return _rows(selection, np.flatnonzero(keep))
+        return _rows(selection, np.flatnonzero(self._exactly(selection, certain)))
 
-    def _matches(self, selection: Selection, row: int) -> bool:
+    def _exactly(self, selection: Selection, certain: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """Which rows match, where `certain` tells for some of them that they do; builds the flows of the others."""
         if self._encoder is None:
             self._encoder = FlowEncoder(self._store)
-        flow = self._encoder.flow(
-            selection.records[row : row + 1],
-            selection.extras[row],
-            int(selection.sequences[row]),
-            int(selection.nodes[row]),
-        )
-        return self._query.filters.exact(flow)
+        unsure = np.flatnonzero(~certain)
+        asked = _rows(selection, unsure)
+        flows = self._encoder.encode_many(asked.records, asked.extras, asked.sequences.tolist(), asked.nodes.tolist())
+        exact, parse = self._query.filters.exact, flow_pb2.Flow.FromString
+        matches = certain.copy()
+        matches[unsure] = [exact(parse(flow)) for flow in flows]
+        return matches
 
     def _last(self, number: int, stop: int) -> Iterator[Selection | Lost]:
         """The last `number` matches before `stop`, oldest first.
@@ -269,12 +269,13 @@ class _Reader:
                 certain = sure[rows]
                 records, extras, nodes, whole = self._store.take(columns.start + rows)
                 selection = Selection(whole, records, extras, nodes)
-                certain = certain[len(rows) - len(whole) :].tolist()
-                for row in range(len(selection) - 1, -1, -1):
+                certain = certain[len(rows) - len(whole) :]
+                for end in range(len(selection), 0, -EXACT_BLOCK):
+                    part = slice(max(0, end - EXACT_BLOCK), end)
+                    matches = whole[part][self._exactly(_rows(selection, part), certain[part])]
+                    wanted.extend(matches[::-1][: number - len(wanted)].tolist())
                     if len(wanted) == number:
                         break
-                    if certain[row] or self._matches(selection, row):
-                        wanted.append(int(whole[row]))
             if len(wanted) >= number:
                 break
         sequences = np.array(wanted[::-1], np.int64)
