@@ -252,36 +252,30 @@ class FlowEncoder:
 
             time = timestamp(time_ns)
             name = uuid(sequence).encode()
-            out = [_TIME, varints[len(time)], time, _UUID, varints[len(name)], name]
-            out += (fields, address_fields, l4)
-
-            entries = b""
+            rare = entries = extension = l7_field = b""
             if tail[8]:  # l7_kind
                 l7, line, entries = layer7(
                     tail, present, (l7_code, l7_version, l7_method, l7_id), latency_ns, lengths, text, extra
                 )
-                out += (_L7, varints[len(l7)], l7)
+                l7_field = _L7 + varints[len(l7)] + l7
                 summary_field = _SUMMARY + varints[len(line)] + line if line else b""
-            out.append(summary_field)
-
             if extra is not None:
                 if extra.source_names:
                     source_names = strings(_F["source_names"], extra.source_names)
                 if extra.destination_names:
                     destination_names = strings(_F["destination_names"], extra.destination_names)
                 if extra.trace_id:
-                    out.append(delimited(_F["trace_context"], parts.trace_context(extra.trace_id)))
+                    rare += delimited(_F["trace_context"], parts.trace_context(extra.trace_id))
                 if extra.tunnel is not None:
-                    out.append(delimited(_F["tunnel"], parts.tunnel(extra.tunnel)))
+                    rare += delimited(_F["tunnel"], parts.tunnel(extra.tunnel))
                 if extra.extension:
-                    entries += b"".join([struct_entry(name, value) for name, value in extra.extension.items()])
-            out += (source_names, destination_names)
+                    entries += b"".join([struct_entry(*entry) for entry in extra.extension.items()])
             if cookie or cgroup_id or ifindex or drop_reason or tail[15]:
-                out += (number(_F["socket_cookie"], cookie), number(_F["cgroup_id"], cgroup_id))
+                rare += number(_F["socket_cookie"], cookie) + number(_F["cgroup_id"], cgroup_id)
                 if ifindex:
-                    out.append(delimited(_F["interface"], number(_INTERFACE_INDEX, ifindex)))
+                    rare += delimited(_F["interface"], number(_INTERFACE_INDEX, ifindex))
                 if tail[15] and (extra is None or extra.tunnel is None):
-                    out.append(delimited(_F["tunnel"], parts.tunnel_without_headers(tail[15], tunnel_id)))
+                    rare += delimited(_F["tunnel"], parts.tunnel_without_headers(tail[15], tunnel_id))
                 if drop_reason:
                     entries += struct_entry("kernel_drop_reason", drop_reason)
             if present & _VLAN_OR_PROCESS:
@@ -296,11 +290,29 @@ class FlowEncoder:
                 if entries:
                     entries += counters
                 else:
-                    out += (_COUNTERS_HEAD, counters)
+                    extension = _COUNTERS_HEAD + counters
             if entries:
                 any_struct = _STRUCT_URL + varints[len(entries)] + entries
-                out += (_EXTENSIONS, varints[len(any_struct)], any_struct)
-            yield b"".join(out)
+                extension = _EXTENSIONS + varints[len(any_struct)] + any_struct
+            yield b"".join(
+                (
+                    _TIME,
+                    varints[len(time)],
+                    time,
+                    _UUID,
+                    varints[len(name)],
+                    name,
+                    fields,
+                    address_fields,
+                    l4,
+                    l7_field,
+                    summary_field,
+                    source_names,
+                    destination_names,
+                    rare,
+                    extension,
+                )
+            )
 
     def _make_addresses(self, key: tuple[bytes, int, int]) -> bytes:
         """The fields Flow.ethernet and Flow.IP."""
