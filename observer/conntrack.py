@@ -67,6 +67,12 @@ class Roles(enum.IntEnum):
     KNOWN = 2  # by SYN, by being the first datagram, or by what the bytes say
 
 
+# Looking members up in their class is slow, and this is done for every packet told.
+NEW, ESTABLISHED, REPLY, RELATED = TraceReason.NEW, TraceReason.ESTABLISHED, TraceReason.REPLY, TraceReason.RELATED
+UNKNOWN, PORTS, KNOWN = Roles.UNKNOWN, Roles.PORTS, Roles.KNOWN
+TELL, DATA, ACKED, END = int(What.TELL), int(What.DATA), int(What.ACK), int(What.END)
+
+
 class Half:
     """One direction of a connection: the packets that one side sends."""
 
@@ -100,12 +106,12 @@ class Half:
         """Why the flow being told is told, in Cilium's terms."""
         connection = self.connection
         if connection.related is not None:
-            return TraceReason.RELATED
-        if connection.roles is Roles.UNKNOWN or (connection.joined and connection.first is self and self.tells == 1):
-            return TraceReason.ESTABLISHED
+            return RELATED
+        if connection.roles is UNKNOWN or (connection.joined and connection.first is self and self.tells == 1):
+            return ESTABLISHED
         if self.is_reply:
-            return TraceReason.REPLY
-        return TraceReason.NEW if self.tells == 1 and not connection.joined else TraceReason.ESTABLISHED
+            return REPLY
+        return NEW if self.tells == 1 and not connection.joined else ESTABLISHED
 
     def want_acks(self, wanted: bool) -> None:
         """Ask for What.ACK of every packet of this direction, or no longer."""
@@ -130,7 +136,7 @@ class Connection:
         self.protocol = protocol
         self.icmp_type: int | None = None  # of the request, where the protocol is ICMP
         self.joined = False  # its first packets were not seen
-        self.roles = Roles.KNOWN
+        self.roles = KNOWN
         self.related: Connection | None = None  # an ICMP error's: what it is about
         self.challenge = -1  # sequence number of a SYN that came while the connection stood
         self.asker: Half | None = None  # the pipeline's, as are the next
@@ -224,12 +230,12 @@ class Conntrack:
             if half is not None and (time_ns >= half.wake_ns or flags & half.watch):
                 ends, what = self._look(half, packets, row, time_ns, flags)
                 if ends:
-                    yield row, half, What.END
+                    yield row, half, END
                     self._forget(half.connection)
                     half = get(key)
             if half is None:
                 for victim in self._make_room():
-                    yield row, victim.client, What.END
+                    yield row, victim.client, END
                     self._forget(victim)
                 half = self._open(packets, row, key, flags)
                 what = self._tell(half, time_ns, flags)
@@ -237,7 +243,7 @@ class Conntrack:
             half.bytes += size
             half.last_ns = time_ns
             if payload and half.wants_payload:
-                what |= 2
+                what |= DATA
             if what:
                 yield row, half, what
 
@@ -281,7 +287,7 @@ class Conntrack:
         if not half.tells or flags & TOLD & ~half.told or time_ns >= half.told_ns + REPORT_NS:
             what = self._tell(half, time_ns, flags)
         if half.wants_acks and flags & ACK:
-            what |= What.ACK
+            what |= ACKED
         return False, what
 
     def _tell(self, half: Half, time_ns: int, flags: int) -> int:
@@ -291,7 +297,7 @@ class Conntrack:
             half.watch = TOLD & ~half.told | SYN
         half.told_ns = time_ns
         half.wake_ns = 0 if half.wants_acks else time_ns + REPORT_NS
-        return int(What.TELL)
+        return TELL
 
     def _open(self, packets: Packets, row: int, key: bytes, flags: int) -> Half:
         """A new connection; the half that the packet belongs to."""
@@ -302,7 +308,7 @@ class Conntrack:
         half.other = Half(connection, reverse(key), watch=watch)
         half.other.other = half
         is_reply = False
-        if connection.protocol == TCP:
+        if key[38] == TCP:
             if flags & SYN:
                 is_reply = bool(flags & ACK)
                 half.isn = int(packets.sequence[row])
@@ -313,7 +319,7 @@ class Conntrack:
             # A datagram that comes first asks, unless it left a privileged port for an unprivileged one.
             is_reply = key[32] < 4 and key[34] >= 4 and key[32:34] != b"\0\0"
             connection.joined = is_reply
-            connection.roles = Roles.PORTS if is_reply else Roles.KNOWN
+            connection.roles = PORTS if is_reply else KNOWN
         else:
             self._icmp(connection, packets, row, key)
             is_reply = connection.joined

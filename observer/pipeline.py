@@ -14,7 +14,7 @@ from typing import Final
 
 import numpy as np
 
-from observer.conntrack import FIN, SYN, Connection, Conntrack, Half, Roles, What
+from observer.conntrack import ACKED, DATA, END, FIN, SYN, TELL, Connection, Conntrack, Half, Roles
 from observer.decode import Decoder, Packets
 from observer.extra import Extra
 from observer.identity.endpoints import IpCache
@@ -34,15 +34,16 @@ from observer.tuples import KEY, TCP, Shape
 HOLE_NS: Final = 20_000_000
 """How long a hole that the receiver has acknowledged is kept open: a capture may hold an ACK before what it answers."""
 
-# Members of enums as plain numbers: they are read for every packet told.
+# Members of enums, most as plain numbers: looking them up in their class is slow, and done for every packet told.
 UDP: Final = int(Protocol.UDP)
-TELL, DATA, ACKED, END = int(What.TELL), int(What.DATA), int(What.ACK), int(What.END)
 PORTS: Final = int(Shape.PORTS)
-UNKNOWN: Final = Roles.UNKNOWN
+UNKNOWN, KNOWN = Roles.UNKNOWN, Roles.KNOWN
 L3_L4: Final = int(FlowType.L3_L4)
 L7: Final = int(FlowType.L7)
 L7_EVENT: Final = int(EventType.L7)
-RESPONSE: Final = L7Type.RESPONSE
+REQUEST, RESPONSE = L7Type.REQUEST, L7Type.RESPONSE
+CLIENT, SERVER = Side.CLIENT, Side.SERVER
+MORE: Final = Detected.MORE
 IS_REPLY: Final = int(Present.IS_REPLY)
 COUNTERS: Final = int(Present.COUNTERS)
 IS_ICMP: Final = int(Present.ICMP)
@@ -165,7 +166,7 @@ class Pipeline:
         flags = batch.tcp_flags[row]
         sequence = batch.sequence[row] + (1 if flags & SYN else 0)
         stream = half.stream
-        if what & DATA:
+        if what & DATA and half.wants_payload:
             if stream is None:
                 stream = half.stream = Stream(self._assembly)
                 if half.isn >= 0:
@@ -210,18 +211,19 @@ class Pipeline:
                 messages += conversation.feed(half.side, piece, time_ns)
             else:
                 messages = conversation.feed(half.side, piece, time_ns)
-        if connection.asker is None and conversation.kind is not Detected.MORE:
+        if connection.asker is None and conversation.kind is not MORE:
             _learn(connection, conversation)
         if conversation.opaque:
-            for each in (connection.client, connection.server):
-                _let_go(each)
+            _let_go(connection.client)
+            _let_go(connection.server)
+            connection.conversation = None
         return messages
 
     def _meet(self, connection: Connection) -> Conversation:
         ports = connection.client_port, connection.server_port
         conversation = Conversation(self.losses, ports, is_datagram=connection.protocol == UDP)
         connection.conversation = conversation
-        connection.client.side, connection.server.side = Side.CLIENT, Side.SERVER
+        connection.client.side, connection.server.side = CLIENT, SERVER
         return conversation
 
     def _close(self, half: Half) -> list[Message]:
@@ -230,7 +232,11 @@ class Pipeline:
             return []
         _let_go(half)
         conversation: Conversation | None = half.connection.conversation
-        return conversation.close(half.side) if conversation is not None else []
+        if conversation is None:
+            return []
+        if not half.other.wants_payload:
+            half.connection.conversation = None
+        return conversation.close(half.side)
 
     def _end(self, connection: Connection, time_ns: int) -> None:
         """Read what still waits behind holes; nothing more will come."""
@@ -284,10 +290,10 @@ class Pipeline:
         """Add the L7 flow of one request or response."""
         tag: Tag = connection.tag or self._tag(connection)
         asker = connection.asker or connection.client
-        half = asker if message.side is Side.CLIENT else asker.other
+        half = asker if message.side is CLIENT else asker.other
         ends = tag.server if half.is_reply else tag.client
         # An answer is not judged: its verdict is the request's.
-        asked = message if message.type is L7Type.REQUEST else message.request
+        asked = message if message.type is REQUEST else message.request
         judgement = tag.judgement if asked is None else self._tagger.request(tag, asked)
         verdict, _, drop_reason, direction, egress_rule, ingress_rule, match = judgement
         source_ip, destination_ip, source_port, destination_port, vlan, protocol, family, _ = KEY.unpack(half.key)
@@ -378,10 +384,10 @@ def _learn(connection: Connection, conversation: Conversation) -> None:
     if conversation.roles_swapped:
         connection.asker = connection.server
         # A server may ask over a connection that it was given; only what was guessed before is put right.
-        if connection.roles is not Roles.KNOWN:
+        if connection.roles is not KNOWN:
             connection.swap_roles()
             connection.tag = None
-    connection.roles = Roles.KNOWN
+    connection.roles = KNOWN
 
 
 def _let_go(half: Half) -> None:

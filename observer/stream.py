@@ -101,8 +101,9 @@ class Stream:
 
     def finish(self, sequence: int) -> None:
         """The FIN's own sequence number, behind the last byte."""
-        if self._end < 0 <= self._next:
-            self._end = self._next + ((sequence - self._next + HALF) & MASK) - HALF
+        ahead = ((sequence - self._next + HALF) & MASK) - HALF
+        if self._next >= 0 and ahead >= 0:  # else forged: no byte given can be behind the last
+            self._end = self._next + ahead
 
     def acknowledged(self, acknowledgment: int) -> Sequence[Piece]:
         """Give up a hole that the receiver has acknowledged: its bytes passed and were not seen."""

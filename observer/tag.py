@@ -28,7 +28,7 @@ from observer.record import (
 )
 
 MEMO_LIMIT: Final = 65_536
-"""Tags remembered by addresses, protocol and port; a scan over more only costs the slow path again."""
+"""Tags remembered by both endpoints and the decision; more of them only cost the slow path again."""
 
 ABSOLUTE: Final = re.compile(rb"[A-Za-z][A-Za-z0-9+.\-]*://[^/?#]*")
 METHODS: Final = {int(method): method.name.encode() for method in HttpMethod}
@@ -83,20 +83,35 @@ class Tagger:
         self._endpoints = endpoints
         self._policy = policy
         self._refusal = Verdict.AUDIT if mode is PolicyMode.AUDIT else Verdict.DROPPED
-        self._memo: dict[tuple[bytes, bytes, int, int, int | None], Tag] = {}
+        self._memo: dict[tuple[int, int, int], Tag] = {}
 
     def tag(self, connection: Connection) -> Tag:
         """Who opened this connection to whom, and may he."""
-        if connection.related is not None:
+        endpoints, policy, family = self._endpoints, self._policy, connection.family
+        source_ip, destination_ip = connection.client_ip, connection.server_ip
+        source, destination = endpoints.lookup(family, source_ip), endpoints.lookup(family, destination_ip)
+        if policy is None:
+            decision = UNJUDGED
+        elif connection.related is not None:
             # An ICMP error is let through, or not, with the connection that it is about.
-            return self._tag(connection, self.tag(connection.related).decision)
-        server_port = connection.server_port
-        key = (connection.client_ip, connection.server_ip, connection.protocol, server_port, connection.icmp_type)
+            decision = self.tag(connection.related).decision
+        else:
+            decision = policy.connection(
+                source,
+                destination,
+                source_ip,
+                destination_ip,
+                connection.protocol,
+                connection.server_port,
+                connection.icmp_type,
+                family,
+            )
+        key = (source, destination, id(decision))  # a decision remembered here stays, so its id does
         tag = self._memo.get(key)
         if tag is None:
             if len(self._memo) >= MEMO_LIMIT:
                 self._memo.clear()
-            tag = self._memo[key] = self._tag(connection, None)
+            tag = self._memo[key] = self._tag(source, destination, decision)
         return tag
 
     def request(self, tag: Tag, message: Message) -> Judgement:
@@ -108,23 +123,8 @@ class Tagger:
         decision = self._policy.http(decision, method_of(message), path_of(target), host, _fields(message))
         return self._judgement(decision, tag.judgement.direction)
 
-    def _tag(self, connection: Connection, decision: Decision | None) -> Tag:
-        endpoints, policy, family = self._endpoints, self._policy, connection.family
-        source_ip, destination_ip = connection.client_ip, connection.server_ip
-        source, destination = endpoints.lookup(family, source_ip), endpoints.lookup(family, destination_ip)
-        if policy is None:
-            decision = UNJUDGED
-        elif decision is None:
-            decision = policy.connection(
-                source,
-                destination,
-                source_ip,
-                destination_ip,
-                connection.protocol,
-                connection.server_port,
-                connection.icmp_type,
-                family,
-            )
+    def _tag(self, source: int, destination: int, decision: Decision) -> Tag:
+        endpoints = self._endpoints
         one, other = endpoints.table[source], endpoints.table[destination]
         side = Direction.INGRESS if other.managed else Direction.EGRESS if one.managed else Direction.UNKNOWN
         judgement = self._judgement(decision, side)

@@ -121,6 +121,16 @@ def test_a_stream_has_ended_when_all_before_its_fin_was_given(base):
     assert made.ended
 
 
+def test_a_fin_before_bytes_already_given_is_none():
+    made, _ = new()
+    made.segment(0, b"abcd")
+    made.finish(3)
+    assert not made.ended
+    made.finish(9)  # nor is this one the end, as it turns out
+    made.finish(4)
+    assert made.ended
+
+
 def test_bound_of_one_direction(monkeypatch):
     monkeypatch.setattr(stream, "MAX_HELD", 1000)
     made, losses = new()
