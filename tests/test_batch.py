@@ -13,7 +13,7 @@ from observer.extra import DnsAnswer, Extra, Tunnel
 from observer.identity.endpoints import Endpoint
 from observer.policy.model import PolicyRef
 from observer.wire import FlowDecoder, FlowEncoder
-from tests.test_wire import rows
+from tests.test_wire import rows, unhurried
 from tests.wire_oracle import CART, PAYMENTS, POLICIES, WORLD, Tables, make_record, tables
 
 
@@ -22,6 +22,7 @@ def send(writer: BatchWriter, *arguments, **options) -> batch_pb2.BatchResponse:
     return batch_pb2.BatchResponse.FromString(writer.to_batch(*arguments, **options).SerializeToString())
 
 
+@unhurried
 @given(st.lists(st.tuples(rows(), st.integers(0, 1)), min_size=1, max_size=5), st.integers(1, 4))
 def test_a_reader_has_the_same_flows(batch, block):
     """The flows that a reader's own store would tell are those of the server, whatever its numbers are."""
@@ -152,6 +153,7 @@ def test_a_server_that_contradicts_itself_is_refused(spoil, message):
         BatchReader(client.endpoints, client.policies).from_batch(block)
 
 
+@unhurried
 @given(st.binary(max_size=2 * rec.RECORD_SIZE))
 def test_records_of_random_bytes_do_no_harm(noise):
     """A record that passes the reader can be encoded, whatever it holds."""

@@ -4,12 +4,12 @@ import json
 
 import pytest
 from google.protobuf import any_pb2, json_format, struct_pb2, text_format, timestamp_pb2, wrappers_pb2
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from observer.api import flow_pb2, observer_pb2, peer_pb2
 from observer.jsonpb import MAX_ANY_DEPTH, to_json
-from tests.test_wire import rows
+from tests.test_wire import rows, unhurried
 from tests.wire_oracle import assemble, tables
 
 
@@ -166,8 +166,8 @@ def test_messages_that_hold_themselves():
     assert to_json(value) == "[" * 30 + "null" + "]" * 30
 
 
+@unhurried
 @given(rows(), st.integers(0, 1))
-@settings(max_examples=150)
 def test_the_content_is_that_of_protobufs_own_writer(row, node):
     record, extra = row
     flow, _ = assemble(record, extra, 1, node, tables())
@@ -181,6 +181,7 @@ def test_the_content_is_that_of_protobufs_own_writer(row, node):
         assert json.loads(line)["time"] is None
 
 
+@unhurried
 @given(st.text())
 def test_any_text_survives(text):
     line = to_json(peer_pb2.ChangeNotification(name=text))

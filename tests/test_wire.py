@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from google.protobuf import json_format
 from google.protobuf.struct_pb2 import Struct
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from observer import record as rec
@@ -23,6 +23,8 @@ from observer.wire.protobuf import Cache, encode_varint, struct_entry, varint, v
 from tests.wire_oracle import CART, Tables, assemble, make_record, tables
 
 SECOND = 1_700_000_000
+# Rows are large to draw, and others may share the machine: time is not what these tests judge.
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 HTTP = {"family": 4, "protocol": 6, "type": 2, "event_type": 129, "l7_kind": L7Kind.HTTP, "l7_version": 11}
 
 
@@ -192,6 +194,7 @@ def rows(draw: st.DrawFn) -> tuple[rec.Records, Extra | None]:
     return record, extra
 
 
+@unhurried
 @given(st.lists(st.tuples(rows(), st.integers(0, 1)), min_size=1, max_size=4))
 def test_bytes_mean_what_protobufs_own_objects_mean(batch):
     source = tables()
@@ -216,6 +219,7 @@ def test_bytes_mean_what_protobufs_own_objects_mean(batch):
         assert encoder.flow(records[index : index + 1], extras[index], 7 + index, nodes[index]) == response.flow
 
 
+@unhurried
 @given(rows())
 def test_decoded_flows_are_given_back_and_keep_their_columns(row):
     record, extra = row
@@ -521,6 +525,7 @@ def test_varints(number, expected):
     assert encode_varint(number).hex() == expected
 
 
+@unhurried
 @given(st.integers(0, 2**64 - 1) | st.sampled_from([2**14 - 1, 2**14, 2**30 - 1, 2**30, 2**21]))
 def test_the_quick_varint_is_the_plain_one(number):
     assert varint(number) == encode_varint(number)

@@ -255,7 +255,7 @@ class FlowEncoder:
             rare = entries = extension = l7_field = b""
             if tail[8]:  # l7_kind
                 l7, line, entries = layer7(
-                    tail, present, (l7_code, l7_version, l7_method, l7_id), latency_ns, lengths, text, extra
+                    tail, present, l7_code, l7_version, l7_method, l7_id, latency_ns, lengths, text, extra
                 )
                 l7_field = _L7 + varints[len(l7)] + l7
                 summary_field = _SUMMARY + varints[len(line)] + line if line else b""

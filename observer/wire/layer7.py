@@ -247,29 +247,33 @@ class Layer7Encoder:
         self,
         tail: bytes,
         present: int,
-        columns: tuple[int, int, int, int],
+        code: int,
+        version: int,
+        method: int,
+        l7_id: int,
         latency: int,
         lengths: bytes,
         text: bytes,
         extra: Extra | None,
     ) -> tuple[bytes, bytes, bytes]:
-        """Layer7, the summary and the extension's entries of one record.
-
-        `tail` is the record from `family` on, `columns` are l7_code, l7_version, l7_method and l7_id.
-        """
+        """Layer7, the summary and the extension's entries of one record; `tail` is the record from `family` on."""
         kind = tail[8]
-        # A correlation id is the only id that goes into the record itself; one at a time is what Kafka costs.
-        key: tuple[object, ...] = (lengths, text, tail, present, columns if kind == _KIND_KAFKA else columns[:3])
         head = b""
+        more: object = None
         if extra is not None:
             head = extra.head
             if extra.texts:
-                key += (extra.texts,)
+                more = extra.texts
             if (said := extra.dns) is not None:
-                key += (said.ips, said.cnames, said.ttl, said.qtypes, said.rrtypes)
+                more = (more, said.ips, said.cnames, said.ttl, said.qtypes, said.rrtypes)
+        # A correlation id is the only id that goes into the record itself; one at a time is what Kafka costs.
+        id_in_record = l7_id if kind == _KIND_KAFKA else 0
+        key = (text, lengths, tail, present, code, version, method, id_in_record, more)
         message = self._messages.get(key)
         if message is None:
-            message = make_message(tail, present, columns, split_texts(lengths, text, extra), extra)
+            message = make_message(
+                tail, present, (code, version, method, l7_id), split_texts(lengths, text, extra), extra
+            )
             keep(self._messages, key, message)
         body, record, before, after, line, entries = message
         out = _TYPES[tail[9]]
@@ -281,8 +285,8 @@ class Layer7Encoder:
             out += _HTTP + varints[len(body)] + body
             if present & _HAS_LATENCY and tail[9] != _REQUEST:
                 line = before + b"%dms" % (latency // _NS_PER_MS) + after
-            if present & _HAS_ID and (columns[1] >= 20 or kind == _KIND_GRPC):
-                entries += _STREAM_ID + _DOUBLE.pack(columns[3])
+            if present & _HAS_ID and (version >= 20 or kind == _KIND_GRPC):
+                entries += _STREAM_ID + _DOUBLE.pack(l7_id)
         else:
             out += record
         return out, line, entries
