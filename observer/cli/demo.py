@@ -31,7 +31,7 @@ def demo() -> None:
     with tempfile.TemporaryDirectory(prefix="flowscope-") as folder:
         address = f"unix://{folder}/demo.sock"
         with _server(["serve", *judged, "--listen", address]):
-            refused = _output(["observe", "--server", address, "--verdict", "DROPPED"])
+            refused = _output(["observe", "--server", address, "--verdict", "DROPPED", "--type", "l7", "--all"])
             click.echo(refused, nl=False)
             if not refused:
                 raise FlowscopeError("the demo's server gave no refused flows; that is a bug")
@@ -41,7 +41,7 @@ def demo() -> None:
         ("every request with its verdict", ["observe", *judged, "--type", "l7"]),
         (
             "one refused request with all that is known",
-            ["observe", *judged, "--verdict", "DROPPED", "--last", "1", "-o", "json"],
+            ["observe", *judged, "--verdict", "DROPPED", "--http-path", "/v1", "--first", "1", "-o", "json"],
         ),
         ("a server for `observe`, `flowscope tui` and Hubble's own CLI", ["flowscope", "serve", *judged]),
     ):

@@ -386,9 +386,10 @@ def raw_filters(flag: str, texts: Iterable[str]) -> list[flow_pb2.FlowFilter]:
         while rest:
             try:
                 value, end = decoder.raw_decode(rest)
+                if not isinstance(value, dict):
+                    raise ValueError("it is no JSON object")
                 filters.append(json_format.ParseDict(value, flow_pb2.FlowFilter()))
-            except (ValueError, RecursionError, AttributeError, json_format.ParseError) as error:
-                # ParseDict meets a list or a number with AttributeError.
+            except (ValueError, RecursionError, json_format.ParseError) as error:
                 reason = str(error).splitlines()[0]
                 raise FilterError(f"invalid --{flag} flag: failed to decode '{text}': {reason}") from error
             rest = rest[end:].lstrip()

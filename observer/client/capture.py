@@ -125,7 +125,7 @@ class CaptureSource:
         judged = self._load() if self._used else self._judged
         self._used, self._judged = True, judged
         self._answers = answers = self._answers_of(judged)
-        number = 0 if query.follow or query.number >= UNLIMITED else query.number
+        number = 0 if query.number >= UNLIMITED else query.number
         oldest = query.first or query.since_ns is not None
         # What was read is let go as soon as it was given out: the number and its end are counted here.
         passing = replace(query, number=0, first=False, follow=False)

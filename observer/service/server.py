@@ -179,6 +179,9 @@ class Server:
                 messages = stream(request, cancel)
                 context.send_initial_metadata(METADATA)
                 yield from messages
+                if self._stopping.is_set():
+                    # Not an end: a follower tries again, and finds the next server.
+                    context.abort(grpc.StatusCode.UNAVAILABLE, "the server is stopping")
             except InvalidQueryError as error:
                 context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
             except FilterError as error:

@@ -57,5 +57,4 @@ def serving(store, address, *, node_name="node-1", **options):
     try:
         yield server, str(bound)
     finally:
-        store.close()
         server.stop()

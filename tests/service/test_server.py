@@ -15,6 +15,7 @@ from observer.errors import ConfigError
 from observer.record import LAYOUT
 from observer.service import server as module
 from observer.service.address import parse_address
+from observer.service.answers import About, Answers
 from observer.service.server import Server
 from tests.service.flows import SECOND_NS, START_NS, add_flows, make_store, serving
 
@@ -57,6 +58,24 @@ def unary(channel, method, request, response):
 
 def ports(responses):
     return [response.flow.l4.TCP.source_port - 40_000 for response in responses]
+
+
+def wait_until(condition):
+    end = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.01)
+
+
+def list_or_error(call):
+    try:
+        return list(call)
+    except grpc.RpcError:
+        return None
+
+
+def make_server(store):
+    return Server(Answers(store, About()), node_name="n")
 
 
 @pytest.mark.parametrize(
@@ -252,11 +271,9 @@ def test_namespaces(channel):
     [("GetNodes", False), ("GetAgentEvents", True), ("GetDebugEvents", True)],
 )
 def test_what_only_relay_or_an_agent_can_answer_is_unimplemented(channel, method, stream):
+    call = (channel.unary_stream if stream else channel.unary_unary)(f"/observer.Observer/{method}")
     with pytest.raises(grpc.RpcError) as refused:
-        if stream:
-            list(channel.unary_stream(f"/observer.Observer/{method}")(b""))
-        else:
-            channel.unary_unary(f"/observer.Observer/{method}")(b"")
+        list(call(b""))
     assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
     assert refused.value.details() == f"{method} not implemented"
 
@@ -269,8 +286,6 @@ def test_health(channel, service):
 
 
 def test_health_is_not_serving_before_ready(store):
-    from observer.service.answers import About, Answers
-
     server = Server(Answers(store, About()), node_name="n")
     bound = server.listen(parse_address("127.0.0.1:0"))
     server.start()
@@ -295,7 +310,7 @@ def test_peer_notify_names_this_node_and_stays_open(store):
         change = next(call)
         assert (change.name, change.address, change.type) == ("node-1", address, peer_pb2.PEER_ADDED)
         assert not change.HasField("tls")
-        more = threading.Thread(target=lambda: list_quietly(call), daemon=True)
+        more = threading.Thread(target=lambda: list_or_error(call), daemon=True)
         more.start()
         more.join(0.3)
         assert more.is_alive()
@@ -303,13 +318,6 @@ def test_peer_notify_names_this_node_and_stays_open(store):
         more.join(PATIENCE_S)
         assert not more.is_alive()
         wait_until(lambda: server.streams == 0)
-
-
-def list_quietly(call):
-    try:
-        list(call)
-    except grpc.RpcError as error:
-        assert error.code() is grpc.StatusCode.CANCELLED
 
 
 def test_unix_socket_is_its_owners_and_goes_with_the_server(store, tmp_path):
@@ -350,34 +358,16 @@ def test_what_is_in_the_way_of_listening_is_told(store, tmp_path):
     assert file.read_text() == "mine"
 
 
-def make_server(store):
-    from observer.service.answers import About, Answers
-
-    return Server(Answers(store, About()), node_name="n")
-
-
 def test_stop_ends_followers_at_once(store):
     with serving(store, "127.0.0.1:0") as (server, address), channel_to(address) as channel:
         call = get_flows(channel, follow=True)
         call.initial_metadata()
         started = time.monotonic()
         server.stop()
-        list_or_error(call)
+        with pytest.raises(grpc.RpcError) as ended:
+            list(call)
+        assert ended.value.code() is grpc.StatusCode.UNAVAILABLE
         assert time.monotonic() - started < PATIENCE_S
-
-
-def list_or_error(call):
-    try:
-        return list(call)
-    except grpc.RpcError:
-        return None
-
-
-def wait_until(condition):
-    end = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.01)
 
 
 def test_umask_is_as_it_was(store, tmp_path):
