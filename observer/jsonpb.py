@@ -18,7 +18,11 @@ from json.encoder import encode_basestring
 from time import gmtime, strftime
 from typing import Any, Final, TypeAlias
 
-from google.protobuf import descriptor_pool, message_factory
+from google.protobuf import (
+    descriptor_pool,
+    message_factory,
+    struct_pb2,  # noqa: F401  what Flow.extensions holds: an Any of an unknown type cannot be shown
+)
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 
