@@ -258,6 +258,8 @@ def set_layer7(flow: flow_pb2.Flow, row: np.void, value: dict, extra: Extra | No
     over_http2 = kind == L7Kind.GRPC or (kind == L7Kind.HTTP and value["l7_version"] >= 20)
     if present & Present.L7_ID and over_http2:
         entries["http2"] = {"stream_id": value["l7_id"]}
+    if present & Present.L7_ID and kind == L7Kind.DNS:
+        entries["dns"] = {"id": value["l7_id"]}
 
 
 def set_http(flow, l7, texts, value, method, code, latency, extra) -> None:
