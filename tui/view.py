@@ -49,9 +49,9 @@ COLUMNS: Final = (
     Column("source", "SOURCE", 16, 3, 0),
     Column("arrow", "", 2, 0, 0),
     Column("destination", "DESTINATION", 16, 3, 0),
-    Column("type", "TYPE", 14, 0, 100),
+    Column("type", "TYPE", 17, 0, 140),
     Column("verdict", "VERDICT", 11, 0, 0),
-    Column("latency", "LATENCY", 8, 0, 120),
+    Column("latency", "LATENCY", 8, 0, 100),
     Column("summary", "SUMMARY", 12, 6, 0),
 )
 """In the order shown; narrow terminals leave some out, the rest share the room."""
@@ -167,9 +167,17 @@ def cells(flow: Any) -> Row:
         type=escape(flow_type(flow)),
         verdict=f"{SIGNS[name]} {name}",
         latency=duration(flow.l7.latency_ns) if flow.l7.latency_ns else "",
-        summary=escape(summary(flow)),
+        summary=escape(gist(flow)),
         verdict_name=name,
     )
+
+
+def gist(flow: Any) -> str:
+    """The summary without what other columns say: of an HTTP flow the status, the method and the URL."""
+    if flow.l7.WhichOneof("record") != "http":
+        return summary(flow)
+    http = flow.l7.http
+    return " ".join(part for part in (str(http.code or ""), http.method, http.url) if part)
 
 
 def clock(flow: Any) -> str:

@@ -77,7 +77,7 @@ class FlowTable(ScrollView, can_focus=True):
             return False
         gone = first - self._first
         self._first, self._next = first, following
-        self.virtual_size = Size(self.size.width, self._next - self._first + 1)
+        self.virtual_size = Size(self.scrollable_content_region.width, self._next - self._first + 1)
         if self.following:
             self._set_cursor(self._next - 1)
         else:
@@ -95,7 +95,7 @@ class FlowTable(ScrollView, can_focus=True):
 
     def render_line(self, y: int) -> Strip:
         """One line of the screen: the header, or the flow that the scroll position puts there."""
-        width = self.size.width
+        width = self.scrollable_content_region.width
         columns = layout(width)
         if y == 0:
             titles = " ".join(fit(column.title, size) for column, size in columns)
@@ -153,6 +153,11 @@ class FlowTable(ScrollView, can_focus=True):
             self._pause()
             self.post_message(self.Chosen())
 
+    def on_resize(self) -> None:
+        """Keep the cursor on the screen when the detail opens or the terminal changes."""
+        self.virtual_size = Size(self.scrollable_content_region.width, self._next - self._first + 1)
+        self._show_cursor()
+
     def on_click(self, event: Click) -> None:
         """Move the cursor to the row; on the cursor's own row, open its detail."""
         if event.y == 0:
@@ -183,12 +188,15 @@ class FlowTable(ScrollView, can_focus=True):
 
     def _set_cursor(self, sequence: int) -> None:
         self.cursor = sequence
-        if sequence >= 0:
-            line = sequence - self._first
-            # The header hides one line of what the scroll position shows.
-            self.scroll_to_region(Region(0, line, 1, 2), animate=False, force=True, x_axis=False)
+        self._show_cursor()
         self.refresh()
         self.post_message(self.Moved())
+
+    def _show_cursor(self) -> None:
+        if self.cursor >= 0:
+            # The header hides one line of what the scroll position shows.
+            region = Region(0, self.cursor - self._first, 1, 2)
+            self.scroll_to_region(region, animate=False, force=True, x_axis=False)
 
 
 def _segments(row: Row, columns: list[tuple[Column, int]], base: Style, *, plain: bool) -> list[Segment]:
