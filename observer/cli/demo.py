@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -26,7 +27,7 @@ PROGRAM: Final = (sys.executable, "-m", "observer.cli")
 
 def demo() -> None:
     """Show the main job: captured traffic of a small shop, its policies, a server, and what was refused."""
-    capture, identities, policy = find_files()
+    capture, identities, policy = map(_short, find_files())
     judged = ["--pcap", str(capture), "--identities", str(identities), "--policy", str(policy)]
     with tempfile.TemporaryDirectory(prefix="flowscope-") as folder:
         address = f"unix://{folder}/demo.sock"
@@ -45,7 +46,18 @@ def demo() -> None:
         ),
         ("a server for `observe`, `flowscope tui` and Hubble's own CLI", ["flowscope", "serve", *judged]),
     ):
-        click.echo(f"  # {told}\n  {shlex.join(words)}")
+        click.echo(f"  # {told}\n  {shlex.join([_program(words[0]), *words[1:]])}")
+
+
+def _short(path: Path) -> Path:
+    """The path from here, if it lies below."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def _program(name: str) -> str:
+    """How to call one of our programs from here: by name, or by the path of this environment's."""
+    beside = Path(sys.executable).absolute().parent / name
+    return name if shutil.which(name) or not beside.is_file() else str(_short(beside))
 
 
 def find_files() -> tuple[Path, Path, Path]:
