@@ -289,6 +289,8 @@ class Layer7Encoder:
                 entries += _STREAM_ID + _DOUBLE.pack(l7_id)
         else:
             out += record
+            if kind == _KIND_DNS and present & _HAS_ID:
+                entries += _DNS_ID + _DOUBLE.pack(l7_id)
         return out, line, entries
 
 
