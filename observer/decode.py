@@ -1,13 +1,15 @@
 """From captured frames to IP packets: link layer, IPv4, IPv6 and L4 headers, a batch at a time (RFC 791, 8200, 9293).
 
 `Frames` enter, `Packets` leave: one array per field, payloads as ranges of one buffer. Header bytes are gathered with
-numpy; only fragments and NFLOG go packet by packet. A frame that holds no readable IP packet is counted by
-reason, never raised. Knows nothing of connections; tunnels are not entered, the outer packet is the row.
+numpy; only fragments and rare link types go packet by packet. Of a packet in a tunnel the inner one is the row, the
+outer one where that cannot be read. What holds no readable IP packet is counted by reason, never raised. Knows nothing
+of connections.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from typing import Any, Final
 
 import numpy as np
@@ -19,6 +21,7 @@ from observer.losses import Losses
 from observer.record import Protocol
 from observer.sources.frames import Frames
 from observer.sources.gather import gather
+from observer.tunnel import MAX_TUNNELS, Headers, Layer, announced, make_layer
 
 _TCP: Final = np.dtype(
     [
@@ -101,6 +104,8 @@ class Packets:
     icmp_code: npt.NDArray[np.uint8]
     icmp_id: npt.NDArray[np.uint16]
     """Identifier of an ICMP or ICMPv6 echo; else 0."""
+    tunnel: list[Layer | None] | None = None
+    """The outer headers of each packet, innermost first; None where no packet of the batch came through a tunnel."""
 
     def __len__(self) -> int:
         return len(self.time_ns)
@@ -111,20 +116,122 @@ class Packets:
         return bytes(self.data[start : start + int(self.payload_length[row])])
 
 
+_OWN: Final = tuple(name.name for name in fields(Packets) if name.name not in ("data", "time_ns", "frame", "tunnel"))
+"""The columns that differ between a packet and the one inside it."""
+
+
+class _Inside(Losses):
+    """Where readers of what tunnels carry count: in the stage of the tunnel, under the same reasons."""
+
+    __slots__ = ("_losses",)
+
+    def __init__(self, losses: Losses) -> None:
+        super().__init__()
+        self._losses = losses
+
+    def count(self, stage: str, reason: str, number: int = 1) -> None:
+        self._losses.count("tunnel", reason, number)
+
+
 class Decoder:
     """Decodes the frames of one capture; holds the fragments that wait for the rest of their datagram."""
 
     def __init__(self, losses: Losses) -> None:
         self._losses = losses
+        self._inside = _Inside(losses)
         self._fragments = Fragments(losses)
 
     def decode(self, frames: Frames) -> Packets:
         """The IP packets of a batch."""
-        return _packets(IpHeaders(frames, self._losses, self._fragments))
+        return self._enter(_packets(IpHeaders(frames, self._losses, self._fragments)), 0)
 
     def finish(self) -> None:
         """Count the fragments whose datagram never became whole: at the end of the capture."""
         self._fragments.finish()
+
+    def _enter(self, packets: Packets, depth: int) -> Packets:
+        """Put inner packets where outer ones stand; `depth` tunnels were entered before."""
+        kinds = announced(packets.protocol, packets.destination_port)
+        if not kinds.any():
+            return packets
+        rows = np.flatnonzero(kinds)
+        if depth == MAX_TUNNELS:
+            self._losses.count("tunnel", "too many tunnels in tunnels", len(rows))
+            return packets
+        start = packets.payload_start[rows]
+        found = Headers(packets.data, kinds[rows], start, start + packets.payload_length[rows], self._losses)
+        inside = np.flatnonzero(found.link_type)
+        if not len(inside):
+            return packets
+        rows = rows[inside]
+        layers = _layers(packets, rows, found.kind[inside], found.number[inside])
+        lengths = found.end[inside] - found.start[inside]
+        frames = Frames(
+            data=packets.data,
+            offsets=found.start[inside],
+            lengths=lengths,
+            wire_lengths=lengths + packets.payload_missing[rows],
+            times_ns=packets.time_ns[rows],
+            link_types=found.link_type[inside],
+            interfaces=np.zeros(len(rows), np.uint32),
+            numbers=np.arange(len(rows)),
+        )
+        ip = IpHeaders(frames, self._inside, self._fragments, [layer.network for layer in layers])
+        inner = _packets(ip)
+        inner.tunnel = [layers[number] for number in inner.frame.tolist()]
+        return _merged(packets, rows, self._enter(inner, depth + 1), rows[ip.held])
+
+
+def _layers(
+    packets: Packets, rows: npt.NDArray[np.intp], kinds: npt.NDArray[np.uint8], numbers: npt.NDArray[np.int64]
+) -> list[Layer]:
+    """The outer headers of each of `rows`; rows with equal ones share an object."""
+    known: dict[tuple[object, ...], Layer] = {}
+    around = packets.tunnel
+    layers = []
+    for row, *rest in zip(
+        rows.tolist(),
+        kinds.tolist(),
+        numbers.tolist(),
+        packets.family[rows].tolist(),
+        packets.source_port[rows].tolist(),
+        packets.destination_port[rows].tolist(),
+        packets.vlan[rows].tolist(),
+        packets.source_ip[rows].view("V16").ravel().tolist(),
+        packets.destination_ip[rows].view("V16").ravel().tolist(),
+        strict=True,
+    ):
+        outer = None if around is None else around[row]
+        key = (*rest, outer)  # an outer layer is equal to itself only
+        layer = known.get(key)
+        if layer is None:
+            kind, number, family, source_port, destination_port, vlan, source, destination = rest
+            ports = source_port, destination_port
+            layer = known[key] = make_layer(kind, family, (source, destination), ports, number, vlan, outer)
+        layers.append(layer)
+    return layers
+
+
+def _merged(packets: Packets, rows: npt.NDArray[np.intp], inner: Packets, held: npt.NDArray[np.intp]) -> Packets:
+    """`packets` with the `inner` ones in place of `rows` (by their frame number), without those `held`."""
+    at = rows[inner.frame]
+    if inner.data is not packets.data:  # datagrams were put together
+        inner.payload_start = inner.payload_start + len(packets.data)
+        packets.data = b"".join((packets.data, inner.data))
+    for name in _OWN:
+        getattr(packets, name)[at] = getattr(inner, name)
+    layers: Sequence[Layer | None] = inner.tunnel or ()
+    of: list[Layer | None] = [None] * len(packets) if packets.tunnel is None else packets.tunnel
+    for row, layer in zip(at.tolist(), layers, strict=True):
+        of[row] = layer
+    packets.tunnel = of
+    if len(held):
+        kept = np.ones(len(packets), np.bool_)
+        kept[held] = False
+        packets.tunnel = [layer for layer, keep in zip(of, kept.tolist(), strict=True) if keep]
+        for name in ("time_ns", "frame", *_OWN):
+            setattr(packets, name, getattr(packets, name)[kept])
+    return packets
 
 
 def _packets(ip: IpHeaders) -> Packets:

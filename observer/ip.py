@@ -6,6 +6,7 @@ row per frame. Refuses to read L4. A header that cannot be is counted by reason 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -57,14 +58,20 @@ _JUMBO: Final = 0xC204  # option type and length, RFC 2675
 class IpHeaders:
     """The IP headers of a batch as columns; one row per frame, `alive` where there is an IP packet."""
 
-    def __init__(self, frames: Frames, losses: Losses, fragments: Fragments) -> None:
-        """Read the headers of `frames`; datagrams that `fragments` makes whole stand where their last fragment was."""
+    def __init__(
+        self, frames: Frames, losses: Losses, fragments: Fragments, networks: Sequence[bytes] | None = None
+    ) -> None:
+        """Read the headers of `frames`; datagrams that `fragments` makes whole stand where their last fragment was.
+
+        `networks` tells equal addresses of different networks apart, one per frame.
+        """
         count = len(frames)
         found = network(frames, losses)
         self.losses = losses
         self.frames = frames
         self.network = found
         self.data = frames.data
+        self._networks = networks
         self.alive = (found.kind == IPV4) | (found.kind == IPV6)
         self.is_ipv6 = (found.kind == IPV6).astype(np.uint8)
         self.position = found.position  # of the header at hand
@@ -75,6 +82,8 @@ class IpHeaders:
         self.source_ip = np.zeros((count, 16), np.uint8)
         self.destination_ip = np.zeros((count, 16), np.uint8)
         self.fragment = np.zeros(count, np.bool_)
+        self.held = np.zeros(count, np.bool_)
+        """Fragments that are part of, or were refused for, a datagram that stands elsewhere."""
         self.fragment_id = np.zeros(count, np.int64)
         self.fragment_field = np.zeros(count, np.int64)  # IPv6's layout: offset in bytes, lowest bit: more
         self._ipv4()
@@ -191,6 +200,7 @@ class IpHeaders:
         whole_rows: list[int] = []
         for row in rows[self.alive[rows]].tolist():
             self.alive[row] = False
+            self.held[row] = True
             start, end = int(self.position[row]), int(ip_end[row])
             field = int(self.fragment_field[row])
             protocol = int(self.protocol[row])
@@ -200,6 +210,7 @@ class IpHeaders:
                 int(self.fragment_id[row]),
                 None if self.is_ipv6[row] else protocol,  # RFC 8200 leaves it out
                 int(self.network.vlan[row]),
+                b"" if self._networks is None else self._networks[row],
             )
             whole = fragments.add(
                 key, int(self.frames.times_ns[row]), field & ~7, bool(field & 1), protocol, bytes(self.data[start:end])
@@ -208,6 +219,7 @@ class IpHeaders:
                 continue
             header = start - int(self.ip_start[row]) - 8 * int(self.is_ipv6[row])
             self.alive[row] = True
+            self.held[row] = False
             self.protocol[row] = whole.protocol
             self.position[row] = low + behind
             # No header lies in front of the payload: a length that ends where it does is what the rest needs.

@@ -14,14 +14,20 @@ import numpy as np
 
 from observer.decode import Packets
 from observer.record import Protocol
+from observer.tunnel import NETWORK_SIZE
 
 TCP: Final = int(Protocol.TCP)
 ICMP: Final = int(Protocol.ICMP)
 ICMPV6: Final = int(Protocol.ICMPV6)
 PORTED: Final = {TCP, int(Protocol.UDP), int(Protocol.SCTP)}
 
+NO_NETWORK: Final = bytes(NETWORK_SIZE)
+
 KEY: Final = struct.Struct(">16s16s3H3B")
-"""source_ip, destination_ip, source_port, destination_port, vlan, protocol, family, shape."""
+"""source_ip, destination_ip, source_port, destination_port, vlan, protocol, family, shape.
+
+Behind them, of a packet that came through a tunnel, its network (Layer.network); zeros at its end are not there.
+"""
 
 
 class Shape(enum.IntEnum):
@@ -55,7 +61,10 @@ def keys(packets: Packets) -> list[bytes]:
     for start, column in ((32, source_port), (34, destination_port), (36, packets.vlan)):
         table[:, start] = column >> 8
         table[:, start + 1] = column & 0xFF
-    listed: list[bytes] = table.view(f"S{KEY.size}").ravel().tolist()
+    if packets.tunnel is not None:
+        networks = b"".join([NO_NETWORK if layer is None else layer.network for layer in packets.tunnel])
+        table = np.hstack((table, np.frombuffer(networks, np.uint8).reshape(-1, NETWORK_SIZE)))
+    listed: list[bytes] = table.view(f"S{table.shape[1]}").ravel().tolist()
     return listed
 
 
@@ -84,4 +93,4 @@ def quoted_key(packet: bytes, key: bytes) -> bytes:
         ports, shape = inner[:4], Shape.PORTS
     else:
         ports, shape = bytes(4), Shape.PORTS
-    return addresses + ports + key[36:38] + bytes((protocol, key[39], shape))
+    return addresses + ports + key[36:38] + bytes((protocol, key[39], shape)) + key[KEY.size :]

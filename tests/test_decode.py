@@ -16,6 +16,8 @@ from observer.sources.frames import Frames
 from observer.sources.pcap import open_capture
 from tests.captures import ACK, FIN, PSH, SYN, ethernet, frames, icmp, ipv4, ipv6, pcap, tcp, udp
 
+COLUMNS = [name for name in Packets.__dataclass_fields__ if name not in ("data", "tunnel")]
+
 
 def decode(batch: Frames) -> tuple[Packets, dict[str, int]]:
     losses = Losses()
@@ -23,13 +25,14 @@ def decode(batch: Frames) -> tuple[Packets, dict[str, int]]:
     packets = decoder.decode(batch)
     decoder.finish()
     check(packets)
-    assert {stage for stage, _, _ in losses} <= {"decode"}
-    return packets, {reason: number for _, reason, number in losses}
+    assert {stage for stage, _, _ in losses} <= {"decode", "tunnel"}
+    return packets, {reason: number for stage, reason, number in losses if stage == "decode"}
 
 
 def check(packets: Packets) -> None:
     """What every batch promises, whatever the frames held."""
-    columns = {name: getattr(packets, name) for name in Packets.__dataclass_fields__ if name != "data"}
+    columns = {name: getattr(packets, name) for name in COLUMNS}
+    assert packets.tunnel is None or len(packets.tunnel) == len(packets)
     assert {len(column) for column in columns.values()} == {len(packets)}
     dtypes = {
         "i8": "time_ns frame payload_start payload_length payload_missing ip_length",
@@ -59,7 +62,7 @@ def one(frame: bytes, link_type: int = 1, **options: Any) -> dict[str, Any]:
     packets, lost = decode(frames([frame], link_type, **options))
     assert lost == {}
     assert len(packets) == 1
-    row = {name: getattr(packets, name)[0].tolist() for name in Packets.__dataclass_fields__ if name != "data"}
+    row = {name: getattr(packets, name)[0].tolist() for name in COLUMNS}
     return row | {"payload": packets.payload(0)}
 
 
@@ -111,7 +114,7 @@ def test_tcp_over_ipv6() -> None:
         (ipv4(tcp(b"more"), 6, length=99), {"payload": b"more", "payload_missing": 55, "ip_length": 99}),
         (ipv6(tcp(b"tso"), 6, length=0), {"payload": b"tso", "ip_length": 63}),
         (ipv6(b"", 59), {"protocol": 59, "ip_length": 40, "payload": b""}),
-        (ipv4(ipv4(udp(), 17), 4), {"protocol": 4, "source_port": 0, "payload": ipv4(udp(), 17)}),
+        (ipv4(ipv4(udp(), 17), 94), {"protocol": 94, "source_port": 0, "payload": ipv4(udp(), 17)}),
     ],
 )
 def test_packets(ip: bytes, expected: dict[str, Any]) -> None:

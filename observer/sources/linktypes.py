@@ -253,6 +253,10 @@ def _pppoe_frame(found: Network, rows: Rows) -> None:
     found.kind[rows] = PPPOE
 
 
+def _mpls_frame(found: Network, rows: Rows) -> None:
+    found.kind[rows] = MPLS
+
+
 def _nflog(found: Network, rows: Rows) -> None:
     """A family and attributes; those have the byte order of whoever captured, which the frame does not tell."""
     data = found.data
@@ -360,6 +364,7 @@ _LINK_TYPES: Final[dict[int, Callable[[Network, Rows], None]]] = {
     104: _hdlc,
     108: _loopback,
     113: _sll,
+    219: _mpls_frame,
     228: _ipv4,
     229: _ipv6,
     239: _nflog,
