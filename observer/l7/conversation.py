@@ -15,12 +15,14 @@ from observer.l7.dns import DnsDatagrams, DnsStream
 from observer.l7.http1 import METHODS, Http1
 from observer.l7.http1_head import HEAD_LIMIT, METHOD_LIMIT, may_start
 from observer.l7.message import Message, Parser, Side
+from observer.l7.tls import Tls
 from observer.losses import Losses
 
 PARSERS: Final[dict[Detected, Callable[[Losses], Parser]]] = {
     Detected.HTTP1: Http1,
     Detected.DNS_STREAM: DnsStream,
     Detected.DNS_DATAGRAM: DnsDatagrams,
+    Detected.TLS: Tls,
 }
 """The one table from what was detected to who reads it."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from typing import Final, NamedTuple
 
-from observer.l7 import dns_message, http1_head
+from observer.l7 import dns_message, http1_head, tls
 from observer.l7.message import Side
 
 DNS_PORTS: Final = frozenset({53, 5353, 5355})
@@ -25,6 +25,7 @@ class Detected(enum.Enum):
     MORE = enum.auto()  # too few bytes to tell
     NONE = enum.auto()  # nothing that is read here
     HTTP1 = enum.auto()
+    TLS = enum.auto()
     DNS_STREAM = enum.auto()
     DNS_DATAGRAM = enum.auto()
 
@@ -44,7 +45,7 @@ def stream(data: bytes | bytearray, ports: tuple[int, int]) -> Detection:
     """Say what the first bytes of one side of a TCP stream are; MORE until its first line or message is there."""
     if not data:
         return MORE
-    for probe in (_http1, _dns_stream):
+    for probe in (_http1, _tls, _dns_stream):
         detection = probe(data, ports)
         if detection.kind is not Detected.NONE:
             return detection
@@ -86,6 +87,14 @@ def _http1(data: bytes | bytearray, ports: tuple[int, int]) -> Detection:
     if http1_head.request_line(line) is not None:
         return Detection(Detected.HTTP1, Side.CLIENT)
     return NONE
+
+
+def _tls(data: bytes | bytearray, ports: tuple[int, int]) -> Detection:
+    """The beginning of a ClientHello or a ServerHello (RFC 8446, 4.1)."""
+    side = tls.starts(data)
+    if side is not None:
+        return Detection(Detected.TLS, side)
+    return MORE if tls.may_start(data) else NONE
 
 
 def _dns_stream(data: bytes | bytearray, ports: tuple[int, int]) -> Detection:
