@@ -20,6 +20,7 @@ from observer.extra import Extra
 from observer.identity.endpoints import IpCache
 from observer.l7.conversation import Conversation
 from observer.l7.detect import Detected
+from observer.l7.kafka_topics import TopicIds
 from observer.l7.message import Message, Side
 from observer.losses import Losses
 from observer.policy.engine import Engine
@@ -106,6 +107,7 @@ class Pipeline:
         self._tagger = Tagger(endpoints, policy, mode)
         self._conntrack = Conntrack(self.losses)
         self._assembly = Assembly(self.losses)
+        self._topic_ids = TopicIds()
         self._time_ns = 0
         self._texts: tuple[bytes, ...] = ()
         self._packed = pack_text(())
@@ -221,7 +223,13 @@ class Pipeline:
 
     def _meet(self, connection: Connection) -> Conversation:
         ports = connection.client_port, connection.server_port
-        conversation = Conversation(self.losses, ports, is_datagram=connection.protocol == UDP)
+        conversation = Conversation(
+            self.losses,
+            ports,
+            is_datagram=connection.protocol == UDP,
+            topic_ids=self._topic_ids,
+            ends=(connection.client_ip, connection.server_ip),
+        )
         connection.conversation = conversation
         connection.client.side, connection.server.side = CLIENT, SERVER
         return conversation

@@ -115,12 +115,18 @@ class Tagger:
         return tag
 
     def request(self, tag: Tag, message: Message) -> Judgement:
-        """What policy says of an HTTP request on a connection; the connection's own verdict for all else."""
-        decision = tag.decision
-        if decision.l7 is None or not decision.allowed or message.kind is not L7Kind.HTTP or self._policy is None:
+        """What policy says of an HTTP or Kafka request on a connection; the connection's own verdict for all else."""
+        decision, policy = tag.decision, self._policy
+        if decision.l7 is None or not decision.allowed or policy is None:
             return tag.judgement
-        target, host = (*message.texts, b"", b"")[:2]
-        decision = self._policy.http(decision, method_of(message), path_of(target), host, _fields(message))
+        if message.kind is L7Kind.HTTP:
+            target, host = (*message.texts, b"", b"")[:2]
+            decision = policy.http(decision, method_of(message), path_of(target), host, _fields(message))
+        elif message.kind is L7Kind.KAFKA and message.method is not None:
+            client_id = message.texts[1].decode("utf-8", "surrogateescape") or None
+            decision = policy.kafka(decision, message.method, message.version, client_id, message.topics)
+        else:
+            return tag.judgement
         return self._judgement(decision, tag.judgement.direction)
 
     def _tag(self, source: int, destination: int, decision: Decision) -> Tag:

@@ -14,6 +14,9 @@ from observer.l7.detect import Detected, Detection
 from observer.l7.dns import DnsDatagrams, DnsStream
 from observer.l7.http1 import METHODS, Http1
 from observer.l7.http1_head import HEAD_LIMIT, METHOD_LIMIT, may_start
+from observer.l7.kafka import Kafka
+from observer.l7.kafka_header import PORTS as KAFKA_PORTS
+from observer.l7.kafka_topics import TopicIds
 from observer.l7.message import Message, Parser, Side
 from observer.l7.tls import Tls
 from observer.losses import Losses
@@ -23,11 +26,15 @@ PARSERS: Final[dict[Detected, Callable[[Losses], Parser]]] = {
     Detected.DNS_STREAM: DnsStream,
     Detected.DNS_DATAGRAM: DnsDatagrams,
     Detected.TLS: Tls,
+    Detected.KAFKA: Kafka,
 }
 """The one table from what was detected to who reads it."""
 
 PROBE_LIMIT: Final = HEAD_LIMIT + 1024
 """Bytes of one side held while detection has not decided; beyond, the side speaks nothing that is read here."""
+
+LATE_PIECES: Final = 256
+"""Pieces of both sides, joined inside a message, in which a request is still looked for on a port of Kafka's."""
 
 DATAGRAM_PROBES: Final = 4
 """Unreadable datagrams after which a pair counts as opaque."""
@@ -53,24 +60,39 @@ class Conversation:
     """
 
     __slots__ = (
+        "_ends",
+        "_late_pieces",
         "_losses",
         "_misses",
         "_parser",
         "_ports",
         "_probes",
         "_quiet",
+        "_topic_ids",
         "is_datagram",
         "kind",
         "roles_swapped",
     )
 
-    def __init__(self, losses: Losses, ports: tuple[int, int], *, is_datagram: bool = False) -> None:
+    def __init__(
+        self,
+        losses: Losses,
+        ports: tuple[int, int],
+        *,
+        is_datagram: bool = False,
+        topic_ids: TopicIds | None = None,
+        ends: tuple[bytes, ...] = (b"",),
+    ) -> None:
+        """`topic_ids` are shared with other connections, by the addresses in `ends`."""
         self._losses = losses
         self._ports = ports
+        self._topic_ids = topic_ids
+        self._ends = ends
         self._parser: Parser | None = None
         self._probes = [_Probe(), _Probe()]
         self._quiet = False
         self._misses = 0
+        self._late_pieces = 0 if KAFKA_PORTS.isdisjoint(ports) else LATE_PIECES
         self.is_datagram = is_datagram
         """Each feed is one datagram (UDP), not a piece of a stream (TCP)."""
         self.kind = Detected.MORE
@@ -110,7 +132,14 @@ class Conversation:
     def _probe(self, side: Side, data: bytes, time_ns: int) -> list[Message]:
         probe = self._probes[side]
         if probe.refused:
+            if self._late_pieces and (detection := detect.stream(data, self._ports)).kind is Detected.KAFKA:
+                probe.data, probe.time_ns = bytearray(data), time_ns
+                return self._start(side, detection)
             probe.skipped += len(data)
+            if self._late_pieces:
+                self._late_pieces -= 1
+                if not self._late_pieces and all(each.refused for each in self._probes):
+                    self._give_up()
             return []
         waiting = bool(probe.data)
         probe.data += data
@@ -137,7 +166,7 @@ class Conversation:
         kept = probe.data.find(b"\n") + 1 if is_request else 0
         probe.skipped += len(probe.data) - kept
         del probe.data[kept:]
-        if all(each.refused for each in self._probes):
+        if all(each.refused for each in self._probes) and not self._late_pieces:
             self._give_up()
 
     def _give_up(self) -> None:
@@ -163,7 +192,10 @@ class Conversation:
     def _begin(self, side: Side, detection: Detection) -> None:
         self.kind = detection.kind
         self.roles_swapped = detection.side is not None and detection.side is not side
-        self._parser = PARSERS[detection.kind](self._losses)
+        if detection.kind is Detected.KAFKA:
+            self._parser = Kafka(self._losses, self._topic_ids, self._ends)
+        else:
+            self._parser = PARSERS[detection.kind](self._losses)
 
     def _probe_datagram(self, side: Side, data: bytes, time_ns: int) -> list[Message]:
         detection = detect.datagram(data, self._ports)

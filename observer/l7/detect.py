@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from typing import Final, NamedTuple
 
-from observer.l7 import dns_message, http1_head, tls
+from observer.l7 import dns_message, http1_head, kafka_header, tls
 from observer.l7.message import Side
 
 DNS_PORTS: Final = frozenset({53, 5353, 5355})
@@ -28,6 +28,7 @@ class Detected(enum.Enum):
     TLS = enum.auto()
     DNS_STREAM = enum.auto()
     DNS_DATAGRAM = enum.auto()
+    KAFKA = enum.auto()
 
 
 class Detection(NamedTuple):
@@ -45,7 +46,7 @@ def stream(data: bytes | bytearray, ports: tuple[int, int]) -> Detection:
     """Say what the first bytes of one side of a TCP stream are; MORE until its first line or message is there."""
     if not data:
         return MORE
-    for probe in (_http1, _tls, _dns_stream):
+    for probe in (_http1, _tls, _dns_stream, _kafka):
         detection = probe(data, ports)
         if detection.kind is not Detected.NONE:
             return detection
@@ -117,3 +118,11 @@ def _dns_stream(data: bytes | bytearray, ports: tuple[int, int]) -> Detection:
         if not dns_message.is_sane(bytes(data[2 : 2 + size])):
             return NONE
     return Detection(Detected.DNS_STREAM, Side.SERVER if dns_message.is_response(data[2:14]) else Side.CLIENT)
+
+
+def _kafka(data: bytes | bytearray, ports: tuple[int, int]) -> Detection:
+    """A request; responses say nothing of themselves."""
+    found = kafka_header.is_request(data, expected=not kafka_header.PORTS.isdisjoint(ports))
+    if found is None:
+        return MORE
+    return Detection(Detected.KAFKA, Side.CLIENT) if found else NONE

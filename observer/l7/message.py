@@ -46,6 +46,7 @@ class Message:
     extension: Mapping[str, Any] | None = None
     incomplete: bool = False  # some fields could not be known
     request: Message | None = None  # of a response: what it answers, if seen
+    topics: tuple[str, ...] | None = ()  # Kafka requests: every topic, for policy; None: all there are
 
 
 class Parser(Protocol):
