@@ -53,7 +53,7 @@ def starts(data: bytes | bytearray) -> Side | None:
 
 def may_start(data: bytes | bytearray) -> bool:
     """Whether these few bytes may become a hello."""
-    return len(data) <= RECORD_HEADER and b"\x16\x03".startswith(data[:2]) and (len(data) < 3 or data[2] <= 4)
+    return len(data) <= RECORD_HEADER and b"\x16\x03".startswith(bytes(data[:2])) and (len(data) < 3 or data[2] <= 4)
 
 
 class Tls:
