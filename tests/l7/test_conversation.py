@@ -116,9 +116,9 @@ def test_times_are_those_of_the_segments_held():
 
 def test_opaque_when_both_sides_speak_nothing_that_is_read():
     talked = talk(Losses())
-    talked.feed(CLIENT, b"\x16\x03\x01", 1)
+    talked.feed(CLIENT, b"\x17\x03\x01", 1)
     assert not talked.opaque
-    talked.feed(SERVER, b"\x16\x03\x03", 1)
+    talked.feed(SERVER, b"\x17\x03\x03", 1)
     assert talked.opaque
     assert talked.feed(CLIENT, GET, 2) == talked.close(CLIENT) == []
     talked.gap(CLIENT, 5)

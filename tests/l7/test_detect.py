@@ -38,7 +38,16 @@ UNKNOWN, DNS = (40000, 9999), (40000, 53)
         (b"SSH-2.0-OpenSSH_9.2\r\n", UNKNOWN, NONE),
         (b"220 mail ESMTP\r\n", UNKNOWN, NONE),
         (b"GET key\r\n", UNKNOWN, NONE),
-        (b"\x16\x03\x01\x02\x00\x01\x00", (40000, 443), NONE),
+        (b"\x16\x03\x01\x02\x00\x01\x00", (40000, 443), Detection(Detected.TLS, Side.CLIENT)),
+        (b"\x16\x03\x03\x00\x7a\x02\x00", UNKNOWN, Detection(Detected.TLS, Side.SERVER)),
+        (b"\x16", UNKNOWN, MORE),
+        (b"\x16\x03\x01\x02\x00", UNKNOWN, MORE),
+        (b"\x16\x03\x05", UNKNOWN, NONE),
+        (b"\x16\x03\x03\x00\x7a\x0b", UNKNOWN, NONE),  # in mid-handshake
+        (b"\x16\x03\x03\x00\x00\x01", UNKNOWN, NONE),
+        (b"\x16\x03\x03\x40\x01\x01", UNKNOWN, NONE),
+        (b"\x80\x2e\x01\x03\x01\x00\x15", UNKNOWN, NONE),  # SSL 2's hello
+        (b"\x17\x03\x03\x00\x20\x01", UNKNOWN, NONE),
         (b"\x00\x00\x00\x20\x00\x12\x00\x03" + bytes(10), (40000, 9092), NONE),  # Kafka
         (b"x" * 33, UNKNOWN, NONE),
         (framed(query()), DNS, DNS_CLIENT),
