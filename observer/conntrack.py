@@ -16,6 +16,7 @@ from typing import Any, Final
 from observer.decode import Packets
 from observer.losses import Losses
 from observer.record import TcpFlag, TraceReason
+from observer.tunnel import Layer
 from observer.tuples import ICMP, ICMPV6, TCP, Shape, keys, quoted_key, reverse
 
 MAX_CONNECTIONS: Final = 65_536
@@ -77,7 +78,7 @@ class Half:
     """One direction of a connection: the packets that one side sends."""
 
     __slots__ = (
-        "bytes", "connection", "is_reply", "isn", "key", "last_ns", "other", "packets", "side", "stream",
+        "bytes", "connection", "is_reply", "isn", "key", "last_ns", "other", "outer", "packets", "side", "stream",
         "tells", "told", "told_ns", "wake_ns", "wants_acks", "wants_payload", "watch",
     )  # fmt: skip
 
@@ -98,6 +99,7 @@ class Half:
         self.isn = -1  # sequence number of the SYN
         self.wants_payload = True
         self.wants_acks = False
+        self.outer: Layer | None = None  # of the packet told last: the tunnel that it came through
         self.side: Any = None  # the pipeline's, as is the next
         self.stream: Any = None
 
@@ -123,7 +125,7 @@ class Connection:
     """Two directions and what is known of both; addresses and ports are those of the client."""
 
     __slots__ = (
-        "asker", "challenge", "client", "conversation", "first", "icmp_type", "joined", "number",
+        "asker", "challenge", "client", "conversation", "first", "icmp_type", "joined", "notes", "number",
         "protocol", "related", "roles", "server", "tag",
     )  # fmt: skip
 
@@ -141,6 +143,7 @@ class Connection:
         self.challenge = -1  # sequence number of a SYN that came while the connection stood
         self.asker: Half | None = None  # the pipeline's, as are the next
         self.conversation: Any = None
+        self.notes: Any = None
         self.tag: Any = None
 
     @property
@@ -290,7 +293,8 @@ class Conntrack:
             what |= ACKED
         return False, what
 
-    def _tell(self, half: Half, time_ns: int, flags: int) -> int:
+    def tell(self, half: Half, time_ns: int, flags: int) -> int:
+        """Note that a flow is told of a packet of this half; What.TELL."""
         half.tells += 1
         if half.connection.protocol == TCP:
             half.told |= flags & TOLD

@@ -18,13 +18,15 @@ from observer.conntrack import ACKED, DATA, END, FIN, SYN, TELL, Connection, Con
 from observer.decode import Decoder, Packets
 from observer.extra import Extra
 from observer.identity.endpoints import IpCache
+from observer.identity.names import Names
 from observer.l7.conversation import Conversation
 from observer.l7.detect import Detected
 from observer.l7.kafka_topics import TopicIds
 from observer.l7.message import Message, Side
 from observer.losses import Losses
+from observer.notes import Notes, annotate, greet
 from observer.policy.engine import Engine
-from observer.record import PACK, RECORD, EventType, Flags, FlowType, L7Type, Present, Protocol, pack_text
+from observer.record import PACK, RECORD, EventType, Flags, FlowType, L7Kind, L7Type, Present, Protocol, pack_text
 from observer.sources.pace import paced
 from observer.sources.pcap import open_capture
 from observer.store import Store
@@ -44,6 +46,7 @@ L7: Final = int(FlowType.L7)
 L7_EVENT: Final = int(EventType.L7)
 REQUEST, RESPONSE = L7Type.REQUEST, L7Type.RESPONSE
 CLIENT, SERVER = Side.CLIENT, Side.SERVER
+TLS: Final = L7Kind.TLS
 MORE: Final = Detected.MORE
 IS_REPLY: Final = int(Present.IS_REPLY)
 COUNTERS: Final = int(Present.COUNTERS)
@@ -65,7 +68,7 @@ class _Batch:
 
     __slots__ = (
         "acknowledgment", "data", "destination_mac", "has_mac", "icmp_code", "icmp_type", "length", "missing",
-        "sequence", "source_mac", "start", "tcp_flags", "time_ns",
+        "sequence", "source_mac", "start", "tcp_flags", "time_ns", "tunnel",
     )  # fmt: skip
 
     def __init__(self, packets: Packets) -> None:
@@ -82,6 +85,7 @@ class _Batch:
         self.destination_mac = packets.destination_mac.tobytes()
         self.icmp_type = packets.icmp_type
         self.icmp_code = packets.icmp_code
+        self.tunnel = packets.tunnel
 
 
 class Pipeline:
@@ -108,6 +112,7 @@ class Pipeline:
         self._conntrack = Conntrack(self.losses)
         self._assembly = Assembly(self.losses)
         self._topic_ids = TopicIds()
+        self._names = Names(self.losses)
         self._time_ns = 0
         self._texts: tuple[bytes, ...] = ()
         self._packed = pack_text(())
@@ -135,6 +140,10 @@ class Pipeline:
                     messages = self._feed(half, (datagram,), time_ns)
                 else:
                     half.wants_payload = False
+                if messages and messages[0].kind is TLS:
+                    # No flow of its own: Hubble has no kind for it. The packet is told, with what its hello says.
+                    what |= self._greet(half, messages[0], batch.tcp_flags[row], what)
+                    messages = ()
             if what & TELL:
                 self._tell(batch, row, half, time_ns)
             for message in messages:
@@ -246,6 +255,13 @@ class Pipeline:
             half.connection.conversation = None
         return conversation.close(half.side)
 
+    def _greet(self, half: Half, hello: Message, flags: int, what: int) -> int:
+        """Note a ClientHello; what its packet is good for now."""
+        if half.connection.tag is None:
+            self._tag(half.connection)
+        greet(half, hello)
+        return 0 if what & TELL else self._conntrack.tell(half, half.last_ns, flags)
+
     def _end(self, connection: Connection, time_ns: int) -> None:
         """Read what still waits behind holes; nothing more will come."""
         messages: list[Message] = []
@@ -254,7 +270,8 @@ class Pipeline:
                 messages += self._feed(half, half.stream.flush(), time_ns)
             messages += self._close(half)
         for message in messages:
-            self._message(connection, message, time_ns)
+            if message.kind is not TLS:  # there is no packet any more to tell a hello with
+                self._message(connection, message, time_ns)
 
     def _tell(self, batch: _Batch, row: int, half: Half, time_ns: int) -> None:
         """Add the L3_L4 flow of one packet."""
@@ -282,14 +299,20 @@ class Pipeline:
             source_mac = batch.source_mac[6 * row : 6 * row + 6]
             destination_mac = batch.destination_mac[6 * row : 6 * row + 6]
         verdict, event_type, drop_reason, direction, egress_rule, ingress_rule, match = tag.judgement
+        flags = tunnel = vni = 0
+        if batch.tunnel is not None:
+            half.outer = batch.tunnel[row]
+        if half.outer is not None or connection.notes is not None:
+            flags = EXTRA
+            tunnel, vni = self._annotate(Extra(), half)
         row_of = (
             time_ns, 0, half.bytes, 0, 0, connection.number,
             half.packets & 0xFFFFFFFF, 0, 0, ends[0], ends[1], ends[2], ends[3], egress_rule, ingress_rule, 0,
-            present, 0, 0, 0,
+            present, flags, 0, vni,
             source_ip, destination_ip, source_mac, destination_mac,
             source_port, destination_port, vlan, batch.tcp_flags[row], drop_reason, 0, 0, 0,
             family, protocol, L3_L4, event_type, ends[4], verdict, direction, is_reply,
-            0, 0, match, 0, half.reason, icmp_type, icmp_code, 0,
+            0, 0, match, 0, half.reason, icmp_type, icmp_code, tunnel,
             0, 0, 0, 0, b"", b"",
         )  # fmt: skip
         self._rows.append(PACK.pack(*row_of))
@@ -320,20 +343,30 @@ class Pipeline:
             present |= HAS_LATENCY
         if vlan:
             present |= HAS_VLAN
+        extra = None
         if cut or message.head or message.dns is not None or message.extension:
             flags |= EXTRA | (TEXT_CUT if cut else 0)
             texts = message.texts if cut else ()
             extra = Extra(texts=texts, head=message.head, dns=message.dns, extension=message.extension)
+            if message.dns is not None and message.request is not None and not code:
+                # Only what was asked for: anybody can send an answer.
+                names = (message.texts[0].decode("ascii"), *message.dns.cnames)
+                self._names.learn(_place(half.key) + half.key[16:32], message.dns.ips, names, message.dns.ttl, time_ns)
+        tunnel = vni = 0
+        if half.outer is not None or connection.notes is not None:
+            flags |= EXTRA
+            tunnel, vni = self._annotate(extra or Extra(), half)
+        elif extra is not None:
             self._extras.append((len(self._rows), extra))
         row_of = (
             time_ns, max(latency_ns or 0, 0), 0, 0, 0, connection.number,
             0, 0, 0, ends[0], ends[1], ends[2], ends[3], egress_rule, ingress_rule, (number or 0) & 0xFFFFFFFF,
-            present, flags, 0, 0,
+            present, flags, 0, vni,
             source_ip, destination_ip, b"", b"",
             source_port, destination_port, vlan, 0, drop_reason,
             (code or 0) & 0xFFFF, message.version & 0xFFFF, (method or 0) & 0xFFFF,
             family, protocol, L7, L7_EVENT, 0, verdict, direction, message.type is RESPONSE,
-            message.kind, message.type, match, 0, 0, 0, 0, 0,
+            message.kind, message.type, match, 0, 0, 0, 0, tunnel,
             *lengths, b"", text,
         )  # fmt: skip
         self._rows.append(PACK.pack(*row_of))
@@ -341,7 +374,18 @@ class Pipeline:
     def _tag(self, connection: Connection) -> Tag:
         tag: Tag = self._tagger.tag(connection)
         connection.tag = tag
+        if self._names:
+            client, server, place = connection.client_ip, connection.server_ip, _place(connection.client.key)
+            client_names = self._names.lookup(place + server, client, connection.last_ns)
+            server_names = self._names.lookup(place + client, server, connection.last_ns)
+            if client_names or server_names:
+                connection.notes = Notes(client_names, server_names)
         return tag
+
+    def _annotate(self, extra: Extra, half: Half) -> tuple[int, int]:
+        """Add the extra of the next row, with what is noted of its connection; the record's tunnel and VNI."""
+        self._extras.append((len(self._rows), annotate(extra, half)))
+        return (0, 0) if extra.tunnel is None else (extra.tunnel.protocol, extra.tunnel.vni)
 
 
 def replay(
@@ -396,6 +440,11 @@ def _learn(connection: Connection, conversation: Conversation) -> None:
             connection.swap_roles()
             connection.tag = None
     connection.roles = KNOWN
+
+
+def _place(key: bytes) -> bytes:
+    """Where the addresses of a key are: VLAN and tunnel."""
+    return key[36:38] + key[KEY.size :]
 
 
 def _let_go(half: Half) -> None:

@@ -1,0 +1,87 @@
+"""Names of addresses as each client learned them: DNS answers in, the names of a new connection's ends out.
+
+An answer of one client names nothing for another. The TTL, and a grace behind it, decides for connections that begin;
+what a connection was called when it began stays. Only who calls knows whether an answer was asked for: answers that
+pair with no query have to stay outside. Bounded; knows no packets and no DNS format.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from ipaddress import IPv4Address, ip_address
+from typing import Final
+
+from observer.identity.endpoints import MAPPED
+from observer.losses import Losses
+
+MAX_ADDRESSES: Final = 65_536
+"""Pairs of client and address that have names; beyond, those not used for longest are forgotten."""
+
+MAX_NAMES: Final = 8
+"""Names of one address for one client, the latest learned; a host behind a content network may collect more."""
+
+GRACE_NS: Final = 60_000_000_000
+"""How long past its TTL an answer still names a connection that begins: clients keep what they resolved."""
+
+MAX_TTL: Final = 7 * 24 * 3600
+"""Seconds that an answer is believed; resolvers do not keep one longer either."""
+
+SECOND: Final = 1_000_000_000
+
+
+class Names:
+    """What each client was told; a client is any bytes that say who and where, an address is 16 bytes."""
+
+    def __init__(self, losses: Losses) -> None:
+        self._losses = losses
+        self._learned: OrderedDict[tuple[bytes, bytes], dict[str, int]] = OrderedDict()  # name -> when it ends
+
+    def __len__(self) -> int:
+        """Pairs of client and address held."""
+        return len(self._learned)
+
+    def learn(self, client: bytes, addresses: Iterable[str], names: Sequence[str], ttl: int, time_ns: int) -> None:
+        """Remember that `client` was told that these `names` (the one asked for first) are at `addresses`."""
+        wanted = [name for name in dict.fromkeys(normal(name) for name in names) if name]
+        if not wanted:
+            return
+        ends_ns = time_ns + min(ttl, MAX_TTL) * SECOND + GRACE_NS
+        for address in addresses:
+            key = (client, packed(address))
+            known = self._learned.get(key)
+            if known is None:
+                if len(self._learned) >= MAX_ADDRESSES:
+                    self._learned.popitem(last=False)
+                    self._losses.count("names", "too many addresses with names")
+                known = self._learned[key] = {}
+            self._learned.move_to_end(key)
+            for name in wanted:
+                known[name] = max(ends_ns, known.pop(name, 0))
+            while len(known) > MAX_NAMES:
+                del known[next(iter(known))]
+
+    def lookup(self, client: bytes, address: bytes, time_ns: int) -> tuple[str, ...]:
+        """What `client` would call `address` in a connection that begins now, the last learned answer first."""
+        key = (client, address)
+        known = self._learned.get(key)
+        if known is None:
+            return ()
+        for name in [name for name, ends_ns in known.items() if ends_ns < time_ns]:
+            del known[name]
+        if not known:
+            del self._learned[key]
+            return ()
+        self._learned.move_to_end(key)
+        return tuple(known)
+
+
+def normal(name: str) -> str:
+    """As Hubble writes names: without the last dot; lower case, because resolvers play with it."""
+    return name.removesuffix(".").lower()
+
+
+def packed(address: str) -> bytes:
+    """16 bytes."""
+    read = ip_address(address)
+    return MAPPED + read.packed if isinstance(read, IPv4Address) else read.packed
