@@ -241,7 +241,7 @@ class Conntrack:
                     yield row, victim.client, END
                     self._forget(victim)
                 half = self._open(packets, row, key, flags)
-                what = self._tell(half, time_ns, flags)
+                what = self.tell(half, time_ns, flags)
             half.packets += 1
             half.bytes += size
             half.last_ns = time_ns
@@ -284,11 +284,11 @@ class Conntrack:
                 elif sequence != connection.challenge:
                     # Forged, or the ports are used again and the end was not seen: the SYN-ACK will tell.
                     connection.challenge = sequence
-                    return False, self._tell(half, time_ns, flags)
+                    return False, self.tell(half, time_ns, flags)
             if half.isn < 0:
                 half.isn = sequence
         if not half.tells or flags & TOLD & ~half.told or time_ns >= half.told_ns + REPORT_NS:
-            what = self._tell(half, time_ns, flags)
+            what = self.tell(half, time_ns, flags)
         if half.wants_acks and flags & ACK:
             what |= ACKED
         return False, what

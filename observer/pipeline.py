@@ -23,10 +23,11 @@ from observer.l7.conversation import Conversation
 from observer.l7.detect import Detected
 from observer.l7.kafka_topics import TopicIds
 from observer.l7.message import Message, Side
+from observer.l7.traceparent import trace_id_of
 from observer.losses import Losses
 from observer.notes import Notes, annotate, greet
 from observer.policy.engine import Engine
-from observer.record import PACK, RECORD, EventType, Flags, FlowType, L7Kind, L7Type, Present, Protocol, pack_text
+from observer.record import PACK, RECORD, EventType, Flags, FlowType, L7Kind, L7Kind, L7Type, Present, Protocol, pack_text
 from observer.sources.pace import paced
 from observer.sources.pcap import open_capture
 from observer.store import Store
@@ -58,6 +59,8 @@ HAS_CODE: Final = int(Present.CODE)
 HAS_METHOD: Final = int(Present.METHOD)
 HAS_L7_ID: Final = int(Present.L7_ID)
 HAS_LATENCY: Final = int(Present.LATENCY)
+HAS_GRPC_STATUS: Final = int(Present.GRPC_STATUS)
+GRPC: Final = L7Kind.GRPC
 L7_INCOMPLETE: Final = int(Flags.L7_INCOMPLETE)
 EXTRA: Final = int(Flags.EXTRA)
 TEXT_CUT: Final = int(Flags.TEXT_CUT)
@@ -277,7 +280,9 @@ class Pipeline:
         """Add the L3_L4 flow of one packet."""
         connection = half.connection
         tag: Tag = connection.tag or self._tag(connection)
-        source_ip, destination_ip, source_port, destination_port, vlan, protocol, family, shape = KEY.unpack(half.key)
+        source_ip, destination_ip, source_port, destination_port, vlan, protocol, family, shape = KEY.unpack_from(
+            half.key
+        )
         present, icmp_type, icmp_code = COUNTERS, 0, 0
         if shape != PORTS:
             source_port = destination_port = 0
@@ -327,7 +332,7 @@ class Pipeline:
         asked = message if message.type is REQUEST else message.request
         judgement = tag.judgement if asked is None else self._tagger.request(tag, asked)
         verdict, _, drop_reason, direction, egress_rule, ingress_rule, match = judgement
-        source_ip, destination_ip, source_port, destination_port, vlan, protocol, family, _ = KEY.unpack(half.key)
+        source_ip, destination_ip, source_port, destination_port, vlan, protocol, family, _ = KEY.unpack_from(half.key)
         if message.texts is not self._texts:  # a response has those of its request, and often comes next
             self._texts, self._packed = message.texts, pack_text(message.texts)
         lengths, text, cut = self._packed
@@ -348,10 +353,17 @@ class Pipeline:
             flags |= EXTRA | (TEXT_CUT if cut else 0)
             texts = message.texts if cut else ()
             extra = Extra(texts=texts, head=message.head, dns=message.dns, extension=message.extension)
+            if asked is not None and asked.head:
+                extra.trace_id = trace_id_of(asked.head)
             if message.dns is not None and message.request is not None and not code:
                 # Only what was asked for: anybody can send an answer.
                 names = (message.texts[0].decode("ascii"), *message.dns.cnames)
                 self._names.learn(_place(half.key) + half.key[16:32], message.dns.ips, names, message.dns.ttl, time_ns)
+        grpc_status = None
+        if message.kind is GRPC and message.extension:
+            grpc_status = message.extension["grpc"].get("status")
+            if grpc_status is not None:
+                present |= HAS_GRPC_STATUS
         tunnel = vni = 0
         if half.outer is not None or connection.notes is not None:
             flags |= EXTRA
@@ -366,7 +378,7 @@ class Pipeline:
             source_port, destination_port, vlan, 0, drop_reason,
             (code or 0) & 0xFFFF, message.version & 0xFFFF, (method or 0) & 0xFFFF,
             family, protocol, L7, L7_EVENT, 0, verdict, direction, message.type is RESPONSE,
-            message.kind, message.type, match, 0, 0, 0, 0, tunnel,
+            message.kind, message.type, match, grpc_status or 0, 0, 0, 0, tunnel,
             *lengths, b"", text,
         )  # fmt: skip
         self._rows.append(PACK.pack(*row_of))

@@ -200,7 +200,7 @@ def _server_name(data: _Fields) -> bytes:
 
 def _alpn(data: _Fields) -> list[bytes]:
     """RFC 7301, 3.1."""
-    protocols = []
+    protocols: list[bytes] = []
     names = _Fields(data.block(2))
     while names.left and len(protocols) < ALPN_LIMIT:
         name = names.block(1)
