@@ -27,7 +27,7 @@ from observer.l7.traceparent import trace_id_of
 from observer.losses import Losses
 from observer.notes import Notes, annotate, greet
 from observer.policy.engine import Engine
-from observer.record import PACK, RECORD, EventType, Flags, FlowType, L7Kind, L7Kind, L7Type, Present, Protocol, pack_text
+from observer.record import PACK, RECORD, EventType, Flags, FlowType, L7Kind, L7Type, Present, Protocol, pack_text
 from observer.sources.pace import paced
 from observer.sources.pcap import open_capture
 from observer.store import Store
