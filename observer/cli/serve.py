@@ -34,12 +34,10 @@ def serve(
 
     Says on stderr when it is ready; stops on SIGTERM and SIGINT.
     """
-    from observer.client.capture import Judged
-    from observer.losses import Losses
+    from observer.client.capture import Judged, check_capture
     from observer.service.address import parse_address
     from observer.service.answers import About, Answers
     from observer.service.server import Server
-    from observer.sources.pcap import open_capture
 
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -51,7 +49,7 @@ def serve(
     )
     for warning in judged.warnings:
         warn(warning)
-    open_capture(pcap, Losses()).close()  # what is wrong with the file is told before anything listens
+    check_capture(pcap)  # what is wrong with the file is told before anything listens
     about = About(judged.node_name, tier="pcap", tier_reason="asked for with --pcap", policy_mode=judged.policy_mode)
     server = Server(Answers(judged.store, about, ignore_field_mask=ignore_field_mask), node_name=judged.node_name)
     try:

@@ -18,7 +18,7 @@ from typing import Final
 from observer.api import batch_pb2, observer_pb2
 from observer.batch import BatchReader
 from observer.client.source import State, Status
-from observer.client.subscription import BackgroundSubscription
+from observer.client.subscription import BackgroundSubscription, running
 from observer.errors import FlowscopeError
 from observer.identity.file import Identities, load_identities
 from observer.losses import Losses
@@ -37,6 +37,12 @@ KEPT: Final = 1 << 20
 """Flows of a capture that a subscription can filter again; memory is taken as they come."""
 UNLIMITED: Final = 1 << 31
 """A number of flows from which on "the last N" is as good as all: --all says 2^64-1."""
+
+
+def check_capture(path: Path) -> None:
+    """Raise CaptureError now, not later, where a file is no capture; a pipe can be read only once and is let be."""
+    if not (path.is_fifo() or path.is_char_device()):
+        open_capture(path, Losses()).close()
 
 
 def default_node_name() -> str:
@@ -114,7 +120,7 @@ class CaptureSource:
         self._replaying: threading.Thread | None = None
         self._failure: FlowscopeError | None = None
         self._subscriptions: list[BackgroundSubscription] = []
-        open_capture(path, Losses()).close()  # a file that is no capture is an error now, not later
+        check_capture(path)
 
     def get_flows(self, request: observer_pb2.GetFlowsRequest) -> Iterator[observer_pb2.GetFlowsResponse]:
         """The flows that `request` selects; `follow` ends with the capture."""
@@ -175,7 +181,7 @@ class CaptureSource:
                 raise self._failure
 
         subscription = BackgroundSubscription(store, feed, name=self.name)
-        self._subscriptions.append(subscription)
+        self._subscriptions = [*running(self._subscriptions), subscription]
         return subscription
 
     def status(self) -> Status:

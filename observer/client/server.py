@@ -71,10 +71,10 @@ class ServerSource:
 
     def subscribe(self, store: Store, request: observer_pb2.GetFlowsRequest) -> BackgroundSubscription:
         """Append what `request` selects to `store`, raw where the server can, and go on after a lost connection."""
-        from observer.client.subscription import BackgroundSubscription
+        from observer.client.subscription import BackgroundSubscription, running
 
         subscription = BackgroundSubscription(store, _Feed(self, request), name=self.name)
-        self._subscriptions.append(subscription)
+        self._subscriptions = [*running(self._subscriptions), subscription]
         return subscription
 
     def status(self) -> Status:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,14 @@ from observer.extra import Extra
 from observer.record import Records
 from observer.store import Store
 
+JOIN_S: Final = 1.0
+
 Feed: TypeAlias = "Callable[[BackgroundSubscription], None]"
+
+
+def running(subscriptions: list[BackgroundSubscription]) -> list[BackgroundSubscription]:
+    """Those that have not ended; the others would keep their stores."""
+    return [subscription for subscription in subscriptions if not subscription.wait(0)]
 
 
 class BackgroundSubscription:
@@ -46,7 +53,9 @@ class BackgroundSubscription:
             self._cancelled.set()
             on_cancel = self._on_cancel
         on_cancel()
-        self._thread.join()
+        self._thread.join(JOIN_S)  # an attempt to connect may last longer; it cannot append any more
+        if self._thread.is_alive():
+            self.state = State.ENDED
 
     def wait(self, timeout: float | None = None) -> bool:
         """Block until it ended, failed or was cancelled; False on timeout."""

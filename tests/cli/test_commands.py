@@ -184,6 +184,19 @@ def test_a_cut_capture_is_read_as_far_as_it_goes(tmp_path):
     assert "pcap: cut in mid-packet: 1" in err
 
 
+def test_a_capture_may_come_through_a_pipe():
+    _, from_file, _ = run("observe", *SHOP)
+    with (
+        (PCAPS / "shop.pcap").open("rb") as capture,
+        subprocess.Popen(["cat"], stdin=capture, stdout=subprocess.PIPE) as cat,
+        start("observe", "--pcap", "/dev/stdin", stdin=cat.stdout) as process,
+    ):
+        cat.stdout.close()
+        out, _ = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 0
+    assert out == from_file
+
+
 def test_interrupting_a_follower_is_no_error(server):
     with start("observe", "--server", server, "--follow", "--last", "2") as process:
         assert process.stdout.readline()

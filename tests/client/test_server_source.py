@@ -1,6 +1,8 @@
 """A server as a source: over real sockets, ours by batches and a plain Hubble server by flows."""
 
+import gc
 import time
+import weakref
 from contextlib import closing
 
 import grpc
@@ -86,6 +88,22 @@ def test_live_comes_also_where_nothing_matches():
         subscription = source.subscribe(store, request(number=100, follow=True, whitelist=nobody))
         wait_until(lambda: subscription.state is State.LIVE)
         assert len(store) == 0
+
+
+def test_an_ended_subscription_lets_its_store_go():
+    with serving(make_store(5), "127.0.0.1:0") as (_, bound), closing(open_server(bound)) as source:
+        gone = []
+        for _ in range(3):  # a TUI whose filter is changed
+            store = Store(64)
+            gone.append(weakref.ref(store))
+            subscription = source.subscribe(store, request(number=100, follow=True))
+            wait_until(lambda subscription=subscription: subscription.state is State.LIVE)
+            subscription.cancel()
+        store, subscription = Store(64), None
+        last = source.subscribe(store, request(number=100))
+        assert last.wait(PATIENCE_S)
+        gc.collect()
+        assert [reference() for reference in gone] == [None] * 3
 
 
 def test_losses_are_told_to_the_subscription():
