@@ -143,10 +143,9 @@ class Pipeline:
                     messages = self._feed(half, (datagram,), time_ns)
                 else:
                     half.wants_payload = False
-                if messages and messages[0].kind is TLS:
+                if messages and messages[-1].kind is TLS:
                     # No flow of its own: Hubble has no kind for it. The packet is told, with what its hello says.
-                    what |= self._greet(half, messages[0], batch.tcp_flags[row], what)
-                    messages = ()
+                    what |= self._greet(half, messages.pop(), batch.tcp_flags[row], what)
             if what & TELL:
                 self._tell(batch, row, half, time_ns)
             for message in messages:

@@ -2,7 +2,8 @@
 
 Bytes of both sides enter, at most one message leaves: what the client asked for in the clear, also over several records
 and segments (RFC 8446, 4.1.2 and 5.1; RFC 6066, 3; RFC 7301). Of an encrypted ClientHello it is the outer one's. GREASE
-(RFC 8701) is left out. It refuses to know certificates, server answers and SSL 2's hello.
+(RFC 8701) is left out. It refuses to know certificates, what a server answers, unless that is HTTP in the clear, and
+SSL 2's hello.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import struct
 from typing import Any, Final
 
+from observer.l7.http1 import Http1
 from observer.l7.message import Message, Side
 from observer.losses import Losses
 from observer.record import L7Kind, L7Type
@@ -24,13 +26,13 @@ HELLO_LIMIT: Final = 1 << 16
 RECORDS_LIMIT: Final = 64
 """Records that a ClientHello may be spread over; senders use one or two."""
 
-ANSWER_LIMIT: Final = 1 << 16
-"""Octets of the server before the hello is there, which has then gone by unseen."""
-
 ALPN_LIMIT: Final = 32
 """Protocols offered that are told."""
 
 VERSIONS: Final = {0x0300: "SSL 3.0", 0x0301: "TLS 1.0", 0x0302: "TLS 1.1", 0x0303: "TLS 1.2", 0x0304: "TLS 1.3"}
+
+_ANSWERS: Final = (21, 22)
+"""Records with which a server answers a hello: alert, handshake."""
 
 _HANDSHAKE, _CLIENT_HELLO, _SERVER_HELLO = 22, 1, 2
 _SERVER_NAME, _ALPN, _SUPPORTED_VERSIONS, _ENCRYPTED_CLIENT_HELLO = 0, 16, 43, 0xFE0D
@@ -57,7 +59,9 @@ def may_start(data: bytes | bytearray) -> bool:
 
 
 class Tls:
-    """Parser of one connection: opaque as soon as the ClientHello is read, or cannot be."""
+    """Parser of one connection: opaque as soon as the ClientHello is read, or cannot be, and the server has answered.
+
+    A server that takes the hello for a broken request answers in HTTP; that is read."""
 
     def __init__(self, losses: Losses) -> None:
         self.opaque = False
@@ -65,16 +69,27 @@ class Tls:
         self._buffer = bytearray()  # of the client, from the record at hand on
         self._hello = bytearray()  # the handshake message, out of its records
         self._records = 0
-        self._answered = 0
+        self._done = False
+        self._plain: Http1 | None = None
 
     def feed(self, side: Side, data: bytes, time_ns: int) -> list[Message]:
         """Take the next bytes of a side and give the ClientHello if they complete it."""
-        if self.opaque:
+        if self._plain is not None:
+            out = self._plain.feed(side, data, time_ns)
+            self.opaque = self._plain.opaque
+            return out
+        if self.opaque or not data:
             return []
         if side is Side.SERVER:
-            self._answered += len(data)
-            if self._answered > ANSWER_LIMIT:
-                self._end("no hello before the server's answer")
+            if data[0] in _ANSWERS:
+                self._end("" if self._done else "hello not seen")
+                self.opaque = True
+                return []
+            self._end("")
+            self._plain = Http1(self._losses)
+            self._plain.gap(Side.CLIENT, 1)
+            return self.feed(side, data, time_ns)
+        if self._done:
             return []
         self._buffer += data
         try:
@@ -90,19 +105,26 @@ class Tls:
 
     def gap(self, side: Side, size: int) -> None:
         """Without these bytes there is no hello."""
-        if side is Side.CLIENT and not self.opaque:
+        if self._plain is not None:
+            self._plain.gap(side, size)
+        elif side is Side.SERVER:
+            self._end("" if self._done else "hello not seen")
+            self.opaque = True
+        elif not self._done:
             self._end("hello lost bytes")
 
     def close(self, side: Side) -> list[Message]:
         """Count a hello that will never be whole."""
-        if side is Side.CLIENT and not self.opaque:
+        if self._plain is not None:
+            return self._plain.close(side)
+        if side is Side.CLIENT and not self._done:
             self._end("hello cut short" if self._buffer or self._hello else "")
         return []
 
     def _end(self, reason: str) -> None:
         if reason:
             self._losses.count("tls", reason)
-        self.opaque = True
+        self._done = True
         self._buffer = bytearray()
         self._hello = bytearray()
 
