@@ -12,7 +12,7 @@ from typing import Final, NamedTuple, TypeAlias
 from observer.api import flow_pb2
 from observer.extra import DnsAnswer, Extra, header_fields
 from observer.l7.dns_types import type_name
-from observer.policy.kafka_rules import API_KEYS
+from observer.l7.kafka_schema import KEYS, name_of
 from observer.record import HttpMethod, L7Kind, L7Type, Present
 from observer.wire import summary
 from observer.wire.protobuf import delimited, keep, number, string, strings, struct_entry, tag, utf8, varint, varints
@@ -58,8 +58,10 @@ Texts: TypeAlias = tuple[bytes, bytes, bytes, bytes]
 _LINE_MAX: Final = 512  # longer header lines repeat too seldom to be worth keeping
 
 
-def url(method: bytes, target: bytes, host: bytes) -> bytes:
+def url(method: bytes, target: bytes, host: bytes, scheme: bytes = b"") -> bytes:
     """The URL of a request: scheme and host before an origin-form target, other forms as sent (RFC 9112, 3.2)."""
+    if scheme and host and target[:1] == b"/":
+        return scheme + b"://" + host + target  # also of an extended CONNECT (RFC 8441, 4)
     if not host or not target or (target[:1] != b"/" and target != b"*") or method == b"CONNECT":
         return target
     if target == b"*":
@@ -84,7 +86,7 @@ def http_version(l7_version: int) -> bytes:
 
 def http(l7_type: int, code: int, method: bytes, version: bytes, texts: Texts) -> Message:
     """The body of Layer7.http without headers, and the summary; what is not known is left out of both."""
-    method, whole = utf8(method), utf8(url(method, texts[0], texts[1]))
+    method, whole = utf8(method), utf8(url(method, texts[0], texts[1], texts[3]))
     body = number(_CODE, code) + string(_METHOD, method) + string(_URL, whole) + string(_PROTOCOL, version)
     request = (method + b" " + whole).strip(b" ")
     if l7_type == _REQUEST:
@@ -171,26 +173,20 @@ _API_VERSION: Final = tag(flow_pb2.Kafka, "api_version")
 _API_KEY: Final = tag(flow_pb2.Kafka, "api_key")
 _CORRELATION_ID: Final = tag(flow_pb2.Kafka, "correlation_id")
 _TOPIC: Final = tag(flow_pb2.Kafka, "topic")
-_API_KEY_NAMES: Final = {number: name for name, number in API_KEYS.items()}
-
-
-def kafka_api_key(key: int) -> str:
-    """The name of a Kafka API key, its number where it has none."""
-    return _API_KEY_NAMES.get(key) or str(key)
 
 
 def kafka_api_number(name: str) -> int | None:
     """The number of a Kafka API key by its name (or number as text); None for an unknown one."""
     if name.isascii() and name.isdigit():
         return int(name) if len(name) < 6 and int(name) < 1 << 16 else None
-    return API_KEYS.get(name)
+    return KEYS.get(name)
 
 
 def kafka(
     l7_type: int, api_key: int | None, version: int, error_code: int, correlation_id: int, topic: str
 ) -> tuple[bytes, str]:
     """The field Layer7.kafka and the summary; error code and correlation id are signed on the wire."""
-    name = "" if api_key is None else kafka_api_key(api_key)
+    name = "" if api_key is None else name_of(api_key)
     error = error_code - (0x1_0000 if error_code > 0x7FFF else 0)
     correlation = correlation_id - (0x1_0000_0000 if correlation_id > 0x7FFF_FFFF else 0)
     body = (
@@ -285,6 +281,11 @@ class Layer7Encoder:
             out += _HTTP + varints[len(body)] + body
             if present & _HAS_LATENCY and tail[9] != _REQUEST:
                 line = before + b"%dms" % (latency // _NS_PER_MS) + after
+            if extra is not None and extra.extension:
+                if "grpc" in extra.extension:
+                    entries = b""  # the extra says the same, and more
+                if "http2" in extra.extension:
+                    return out, line, entries
             if present & _HAS_ID and (version >= 20 or kind == _KIND_GRPC):
                 entries += _STREAM_ID + _DOUBLE.pack(l7_id)
         else:

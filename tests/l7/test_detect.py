@@ -15,6 +15,12 @@ DNS_CLIENT = Detection(Detected.DNS_STREAM, Side.CLIENT)
 DNS_SERVER = Detection(Detected.DNS_STREAM, Side.SERVER)
 UNKNOWN, DNS = (40000, 9999), (40000, 53)
 
+# ApiVersions 3, with its software's name and version
+KAFKA = bytes.fromhex("0000001c 0012 0003 00000001 0003") + b"cli" + b"\0\x05name\x041.0\0\0\0"
+# Both begin with a length, and have zeros where Kafka has an API key and a client id
+ZOOKEEPER = bytes.fromhex("0000002d 00000000 0000000000000000 00007530 0000000000000000 00000010") + bytes(17)
+POSTGRES = bytes.fromhex("0000002a 00030000") + b"user\0postgres\0database\0template\0\0"
+
 
 @pytest.mark.parametrize(
     ("data", "ports", "detection"),
@@ -48,7 +54,23 @@ UNKNOWN, DNS = (40000, 9999), (40000, 53)
         (b"\x16\x03\x03\x40\x01\x01", UNKNOWN, NONE),
         (b"\x80\x2e\x01\x03\x01\x00\x15", UNKNOWN, NONE),  # SSL 2's hello
         (b"\x17\x03\x03\x00\x20\x01", UNKNOWN, NONE),
-        (b"\x00\x00\x00\x20\x00\x12\x00\x03" + bytes(10), (40000, 9092), NONE),  # Kafka
+        (KAFKA, UNKNOWN, Detection(Detected.KAFKA, Side.CLIENT)),
+        (KAFKA[:3], UNKNOWN, MORE),
+        (KAFKA[:13], UNKNOWN, MORE),
+        (KAFKA[:-1], UNKNOWN, Detection(Detected.KAFKA, Side.CLIENT)),
+        (KAFKA.replace(b"cli", b"c\0i"), UNKNOWN, NONE),
+        (KAFKA.replace(b"\0\x12\0\x03", b"\0\x12\0\x7f"), UNKNOWN, NONE),  # no such version
+        (KAFKA.replace(b"\0\x12\0\x03", b"\0\x7f\0\x03"), UNKNOWN, NONE),  # no such key
+        (b"\x00\x00\x00\x20\x00\x12\x00\x03" + bytes(10), (40000, 9092), MORE),
+        (b"\x00\x00\x00\x20\x00\x12\x00\x03" + bytes(28), UNKNOWN, NONE),  # zeros prove nothing
+        (b"\x00\x00\x00\x0a\x00\x12\x00\x00\x00\x00\x00\x07\xff\xff", UNKNOWN, Detection(Detected.KAFKA, Side.CLIENT)),
+        (ZOOKEEPER, UNKNOWN, NONE),
+        (POSTGRES, UNKNOWN, NONE),
+        (
+            b"\x00\x00\x12\x04" + bytes(5) + b"\x00\x03\x00\x00\x00\x64\x00\x04\x00\x40\x00\x00",
+            UNKNOWN,
+            NONE,
+        ),  # SETTINGS
         (b"x" * 33, UNKNOWN, NONE),
         (framed(query()), DNS, DNS_CLIENT),
         (framed(query())[:13], DNS, MORE),
@@ -60,7 +82,8 @@ UNKNOWN, DNS = (40000, 9999), (40000, 53)
         (framed(query())[:-1], UNKNOWN, MORE),
         (framed(query())[:1], UNKNOWN, MORE),
         (framed(query() + b"\0"), UNKNOWN, NONE),
-        (bytes(2), UNKNOWN, NONE),
+        (bytes(2), UNKNOWN, MORE),
+        (bytes(4), UNKNOWN, NONE),
     ],
 )
 def test_stream(data, ports, detection):
