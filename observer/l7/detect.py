@@ -46,10 +46,14 @@ def stream(data: bytes | bytearray, ports: tuple[int, int]) -> Detection:
     """Say what the first bytes of one side of a TCP stream are; MORE until its first line or message is there."""
     if not data:
         return MORE
+    undecided = False
     for probe in (_http1, _tls, _dns_stream, _kafka):
         detection = probe(data, ports)
-        if detection.kind is not Detected.NONE:
+        if detection.side is not None:
             return detection
+        undecided |= detection.kind is Detected.MORE
+    if undecided:
+        return MORE
     return NONE
 
 
