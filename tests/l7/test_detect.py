@@ -37,7 +37,7 @@ POSTGRES = bytes.fromhex("0000002a 00030000") + b"user\0postgres\0database\0temp
         (b"\r\n", UNKNOWN, MORE),
         (b"\r\n" * 40, UNKNOWN, NONE),
         (b"GET /" + b"a" * HEAD_LIMIT, UNKNOWN, NONE),
-        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", UNKNOWN, NONE),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", UNKNOWN, Detection(Detected.HTTP2, Side.CLIENT)),
         (b"HTTP/2 200\r\n", UNKNOWN, NONE),
         (b"OPTIONS rtsp://h/ RTSP/1.0\r\n", UNKNOWN, NONE),
         (b"INVITE sip:a@h SIP/2.0\r\n", UNKNOWN, NONE),
@@ -66,11 +66,6 @@ POSTGRES = bytes.fromhex("0000002a 00030000") + b"user\0postgres\0database\0temp
         (b"\x00\x00\x00\x0a\x00\x12\x00\x00\x00\x00\x00\x07\xff\xff", UNKNOWN, Detection(Detected.KAFKA, Side.CLIENT)),
         (ZOOKEEPER, UNKNOWN, NONE),
         (POSTGRES, UNKNOWN, NONE),
-        (
-            b"\x00\x00\x12\x04" + bytes(5) + b"\x00\x03\x00\x00\x00\x64\x00\x04\x00\x40\x00\x00",
-            UNKNOWN,
-            NONE,
-        ),  # SETTINGS
         (b"x" * 33, UNKNOWN, NONE),
         (framed(query()), DNS, DNS_CLIENT),
         (framed(query())[:13], DNS, MORE),
