@@ -83,7 +83,8 @@ def compare(golden: Iterable[Golden], flows: Iterable[flow_pb2.Flow]) -> list[st
     lines = list(golden)
     vlans = any("vlan" in line for line in lines)
     ends = [(_flow_ends(flow, vlans), flow) for flow in flows]
-    return _differing(_golden_messages(lines), _flow_messages(ends)) + _packets(lines, ends)
+    told = _differing(_golden_messages(lines), _flow_messages(ends))
+    return told + _differing(_golden_hellos(lines), _flow_hellos(ends)) + _packets(lines, ends)
 
 
 # What is compared of a message, from both witnesses in the same words
@@ -180,24 +181,80 @@ def _differing(golden: Told, ours: Told) -> list[str]:
     return out
 
 
+# TLS: the first ClientHello of a connection, which is no message of ours: the connection's flows tell it from then on
+
+
+def _golden_hellos(lines: Sequence[Golden]) -> Told:
+    overs = {_golden_ends(line, "tcp") for line in lines if line["t"] == "l4" and line["proto"] == "tcp"}
+    told: Told = defaultdict(list)
+    streams = set()
+    for line in lines:
+        if line["t"] == "tls_hello" and (ends := _golden_ends(line, "tcp")) in overs:  # else QUIC's
+            if (line["stream"], ends) not in streams:  # a second one answers HelloRetryRequest
+                told[ends].append(_hello(line["sni"] or "", line["alpn"]))
+            streams.add((line["stream"], ends))
+    return told
+
+
+def _flow_hellos(flows: Iterable[tuple[Ends, flow_pb2.Flow]]) -> Told:
+    told: Told = defaultdict(list)
+    greeted = set()
+    for ends, flow in flows:
+        if flow.l4.TCP.flags.SYN:
+            greeted.discard(ends)
+        tls = dict(_ours(flow)).get("tls")
+        if tls is not None and not flow.is_reply.value and ends not in greeted:
+            greeted.add(ends)
+            told[ends].append(_hello(dict(tls).get("server_name", ""), list(dict(tls).get("alpn", []))))
+    return told
+
+
+def _hello(name: str, protocols: Sequence[str]) -> str:
+    return f"hello for {name} alpn {','.join(protocols)}"
+
+
 # Packets: every direction has a flow and no flow has a direction that was not there; so for SYN, FIN and RST
 
 
 def _packets(golden: Iterable[Golden], flows: Iterable[tuple[Ends, flow_pb2.Flow]]) -> list[str]:
     theirs: dict[Ends, set[str]] = defaultdict(set)
+    around = set()
     for line in golden:
-        if line["t"] == "l4" and line.get("layer") == "outer" and line["proto"] in FLOWING:
-            theirs[_golden_ends(line, line["proto"])] |= {flag for flag in TCP_FLAGS if line[flag]}
+        if line["t"] == "l4":
+            ends = _golden_ends(line, line["proto"])
+            if line["layer"] == "outer":
+                around.add(ends)
+            if line["proto"] in FLOWING:
+                theirs[ends] |= {flag for flag in TCP_FLAGS if line[flag]}
     ours: dict[Ends, set[str]] = defaultdict(set)
     for ends, flow in flows:
         if ends.protocol in FLOWING:
             ours[ends] |= {flag for flag in TCP_FLAGS if getattr(flow.l4.TCP.flags, flag.upper())}
-    out = [f"{ends}: packets, but no flow" for ends in sorted(theirs.keys() - ours.keys())]
+    tunnels = {ends for _, flow in flows if (ends := _tunnel_ends(flow)) is not None}
+    out = [f"{ends}: a tunnel, but no packets" for ends in sorted(tunnels - around)]
+    # What a tunnel carries stands in its packets' place.
+    out += [f"{ends}: packets, but no flow" for ends in sorted(theirs.keys() - ours.keys() - tunnels)]
     out += [f"{ends}: a flow, but no packets" for ends in sorted(ours.keys() - theirs.keys())]
     for ends in sorted(theirs.keys() & ours.keys()):
         out += [f"{ends}: {flag.upper()} in no flow" for flag in sorted(theirs[ends] - ours[ends])]
         out += [f"{ends}: {flag.upper()} in no packet" for flag in sorted(ours[ends] - theirs[ends])]
     return out
+
+
+def _tunnel_ends(flow: flow_pb2.Flow) -> Ends | None:
+    """The outermost headers around the packet of a flow."""
+    told = dict(_ours(flow)).get("tunnel")
+    if told is not None:
+        outermost = dict(told)
+        while "outer" in outermost:
+            outermost = dict(outermost["outer"])
+        ports = (int(outermost.get("source_port", 0)), int(outermost.get("destination_port", 0)))
+        ends = (outermost["source"], ports[0], outermost["destination"], ports[1])
+        return Ends("udp" if ports[1] else "ip", *ends)
+    if flow.HasField("tunnel"):
+        outer, ports = flow.tunnel.IP, flow.tunnel.l4.UDP
+        return Ends("udp", outer.source, ports.source_port, outer.destination, ports.destination_port)
+    return None
 
 
 def main(words: Sequence[str]) -> int:
@@ -208,7 +265,7 @@ def main(words: Sequence[str]) -> int:
     golden = read_golden(Path(words[1]) if len(words) > 1 else golden_beside(capture))
     flows, losses = flows_of(capture)
     differences = compare(golden, flows)
-    messages = sum(map(len, _golden_messages(golden).values()))
+    messages = sum(map(len, (*_golden_messages(golden).values(), *_golden_hellos(golden).values())))
     print("\n".join([*differences, f"{capture.name}: {messages} messages, {len(differences)} differences"]))
     for (stage, reason), number in losses.items():
         print(f"  lost: {stage}: {reason}: {number}")
