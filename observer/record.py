@@ -264,10 +264,11 @@ POLICY_DENIED: Final = 133
 """flow.DropReason and drop sub type of a refusal by policy."""
 
 TEXT: Final[dict[L7Kind, tuple[str, ...]]] = {
-    L7Kind.HTTP: ("target", "host", "method"),  # the request target as sent; method only where l7_method is OTHER
+    # The request target as sent; method only where l7_method is OTHER; scheme only where HTTP/2 sent another than http.
+    L7Kind.HTTP: ("target", "host", "method", "scheme"),
     L7Kind.DNS: ("query",),
     L7Kind.KAFKA: ("topic", "client_id"),
-    L7Kind.GRPC: ("target", "host", "method"),
+    L7Kind.GRPC: ("target", "host", "method", "scheme"),
     L7Kind.TLS: ("server_name", "alpn"),
 }
 

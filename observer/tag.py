@@ -76,6 +76,10 @@ UNJUDGED: Final = Decision(True, Direction.UNKNOWN, 0, 0, PolicyMatch.NONE)
 """What no policies say of everything."""
 
 
+UNDECIDED: Final = Judgement(Verdict.VERDICT_UNKNOWN.value, EventType.TRACE.value, 0, 0, 0, 0, PolicyMatch.NONE.value)
+"""What is said of a request of which too little was seen to judge it."""
+
+
 class Tagger:
     """Tags connections by an ipcache and policies; `policy` None forwards everything."""
 
@@ -119,9 +123,11 @@ class Tagger:
         decision, policy = tag.decision, self._policy
         if decision.l7 is None or not decision.allowed or policy is None:
             return tag.judgement
-        if message.kind is L7Kind.HTTP:
+        if message.kind is L7Kind.HTTP or message.kind is L7Kind.GRPC:
             target, host = (*message.texts, b"", b"")[:2]
             decision = policy.http(decision, method_of(message), path_of(target), host, _fields(message))
+            if not decision.allowed and message.incomplete and (message.method is None or not target or not host):
+                return UNDECIDED._replace(direction=tag.judgement.direction)  # what was not seen may have been allowed
         elif message.kind is L7Kind.KAFKA and message.method is not None:
             client_id = message.texts[1].decode("utf-8", "surrogateescape") or None
             decision = policy.kafka(decision, message.method, message.version, client_id, message.topics)

@@ -405,6 +405,12 @@ def test_urls(method, target, host, expected):
     assert url(method, target, host) == expected
 
 
+def test_the_scheme_of_http2_is_in_the_url():
+    assert url(b"GET", b"/x", b"b", b"https") == b"https://b/x"
+    assert url(b"CONNECT", b"/chat", b"b", b"http") == b"http://b/chat"  # RFC 8441
+    assert url(b"CONNECT", b"b:1", b"b:1", b"") == b"b:1"
+
+
 RESPONSE = HTTP | {"l7_type": 2, "l7_method": 1, "l7_code": 200, "latency_ns": 7_900_000}
 DNS = {"family": 4, "protocol": 17, "l7_kind": L7Kind.DNS, "l7_method": 1}
 KAFKA = {"family": 4, "protocol": 6, "l7_kind": L7Kind.KAFKA, "l7_method": 1, "l7_id": 7}

@@ -263,13 +263,15 @@ def set_layer7(flow: flow_pb2.Flow, row: np.void, value: dict, extra: Extra | No
 
 
 def set_http(flow, l7, texts, value, method, code, latency, extra) -> None:
-    target, host, spelled = (text_of(text) for text in texts[:3])
+    target, host, spelled, scheme = (text_of(text) for text in texts[:4])
     http = l7.http
     http.SetInParent()
     if method is not None:
         names = {1: "GET", 3: "POST", 6: "CONNECT", 7: "OPTIONS", 255: spelled}
         http.method = names[method]
-    if host and target.startswith("/") and http.method != "CONNECT":
+    if host and target.startswith("/") and scheme:
+        http.url = f"{scheme}://{host}{target}"
+    elif host and target.startswith("/") and http.method != "CONNECT":
         http.url = f"http://{host}{target}"
     elif host and target == "*" and http.method != "CONNECT":
         http.url = f"http://{host}"

@@ -12,8 +12,9 @@ from typing import Final
 from observer.l7 import detect
 from observer.l7.detect import Detected, Detection
 from observer.l7.dns import DnsDatagrams, DnsStream
-from observer.l7.http1 import METHODS, Http1
+from observer.l7.http1 import METHODS, Http1, Upgrade
 from observer.l7.http1_head import HEAD_LIMIT, METHOD_LIMIT, may_start
+from observer.l7.http2 import Http2
 from observer.l7.kafka import Kafka
 from observer.l7.kafka_header import PORTS as KAFKA_PORTS
 from observer.l7.kafka_topics import TopicIds
@@ -26,6 +27,7 @@ PARSERS: Final[dict[Detected, Callable[[Losses], Parser]]] = {
     Detected.DNS_STREAM: DnsStream,
     Detected.DNS_DATAGRAM: DnsDatagrams,
     Detected.TLS: Tls,
+    Detected.HTTP2: Http2,
     Detected.KAFKA: Kafka,
 }
 """The one table from what was detected to who reads it."""
@@ -107,8 +109,11 @@ class Conversation:
 
     def feed(self, side: Side, data: bytes, time_ns: int) -> list[Message]:
         """Take the next bytes of a side (of a UDP pair: one datagram) and give the messages they complete."""
-        if self._parser is not None:
-            return self._parser.feed(side.other if self.roles_swapped else side, data, time_ns)
+        if (parser := self._parser) is not None:
+            messages = parser.feed(side.other if self.roles_swapped else side, data, time_ns)
+            if parser.opaque and isinstance(parser, Http1) and parser.upgrade is not None:
+                messages += self._upgrade(parser.upgrade)
+            return messages
         if self._quiet:
             return []
         return self._probe_datagram(side, data, time_ns) if self.is_datagram else self._probe(side, data, time_ns)
@@ -196,6 +201,12 @@ class Conversation:
             self._parser = Kafka(self._losses, self._topic_ids, self._ends)
         else:
             self._parser = PARSERS[detection.kind](self._losses)
+
+    def _upgrade(self, upgrade: Upgrade) -> list[Message]:
+        """What follows the 101 is HTTP/2."""
+        self.kind = Detected.HTTP2
+        self._parser = Http2(self._losses, upgrade.request)
+        return [message for piece in upgrade.rest for message in self._parser.feed(*piece)]
 
     def _probe_datagram(self, side: Side, data: bytes, time_ns: int) -> list[Message]:
         detection = detect.datagram(data, self._ports)

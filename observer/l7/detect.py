@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from typing import Final, NamedTuple
 
-from observer.l7 import dns_message, http1_head, kafka_header, tls
+from observer.l7 import dns_message, http1_head, http2_frames, kafka_header, tls
 from observer.l7.message import Side
 
 DNS_PORTS: Final = frozenset({53, 5353, 5355})
@@ -28,6 +28,7 @@ class Detected(enum.Enum):
     TLS = enum.auto()
     DNS_STREAM = enum.auto()
     DNS_DATAGRAM = enum.auto()
+    HTTP2 = enum.auto()
     KAFKA = enum.auto()
 
 
@@ -47,7 +48,7 @@ def stream(data: bytes | bytearray, ports: tuple[int, int]) -> Detection:
     if not data:
         return MORE
     undecided = False
-    for probe in (_http1, _tls, _dns_stream, _kafka):
+    for probe in (_http1, _tls, _dns_stream, _http2, _kafka):
         detection = probe(data, ports)
         if detection.side is not None:
             return detection
@@ -122,6 +123,14 @@ def _dns_stream(data: bytes | bytearray, ports: tuple[int, int]) -> Detection:
         if not dns_message.is_sane(bytes(data[2 : 2 + size])):
             return NONE
     return Detection(Detected.DNS_STREAM, Side.SERVER if dns_message.is_response(data[2:14]) else Side.CLIENT)
+
+
+def _http2(data: bytes | bytearray, ports: tuple[int, int]) -> Detection:
+    """The client's preface, or frames in the middle of a connection (RFC 9113, 3.4 and 4.1)."""
+    found, side = http2_frames.looks_like(data)
+    if found is None:
+        return MORE
+    return Detection(Detected.HTTP2, side) if found else NONE
 
 
 def _kafka(data: bytes | bytearray, ports: tuple[int, int]) -> Detection:

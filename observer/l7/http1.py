@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 from observer.l7.http1_head import (
     AUTHORITY,
@@ -23,6 +23,7 @@ from observer.l7.http1_head import (
     START_LINE,
     Fields,
     StartLine,
+    is_h2c,
     is_plausible,
     read_fields,
 )
@@ -56,6 +57,13 @@ METHODS: Final[dict[bytes, HttpMethod]] = {
 }
 
 
+class Upgrade(NamedTuple):
+    """A connection became HTTP/2 by Upgrade: h2c."""
+
+    request: Message  # that of stream 1
+    rest: list[tuple[Side, bytes, int]]  # what has been said since: side, bytes, time
+
+
 class Http1:
     """Parser of one connection."""
 
@@ -69,6 +77,8 @@ class Http1:
         self._held_size = 0
         self._waits = WAITS_LIMIT
         self._late: list[Message] = []  # told by a gap, given with the next bytes
+        self.upgrade: Upgrade | None = None
+        """The connection goes on as HTTP/2, and this object is opaque."""
 
     def feed(self, side: Side, data: bytes, time_ns: int) -> list[Message]:
         """Take the next bytes of a side and give the messages whose header section they complete."""
@@ -77,6 +87,8 @@ class Http1:
         position, end = 0, len(data)
         while position < end and not self.opaque:
             position = STEPS[stream.state](self, stream, data, position, time_ns, out)
+        if self.upgrade is not None and position < end:
+            self.upgrade.rest.append((side, data[position:], time_ns))
         return out
 
     def gap(self, side: Side, size: int) -> None:
@@ -219,6 +231,8 @@ class Http1:
         tunnel = request is not None and request.method == HttpMethod.CONNECT and 200 <= code < 300
         if tunnel or code == 101:  # RFC 9110, 9.3.6 and 15.2.2: what follows is another protocol
             self.opaque = True
+            if request is not None and not tunnel and is_h2c(b"\n" + head):
+                self.upgrade = Upgrade(request, [(Side.CLIENT, bytes(piece), held_ns) for piece, held_ns in self._held])
             self._held, self._held_size = [], 0
             for each in self._streams:
                 each.lose_position()

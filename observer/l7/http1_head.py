@@ -35,6 +35,7 @@ _CONTROL: Final = re.compile(  # the fields that decide on host and body, obs-fo
     rb"\n(host|content-length|transfer-encoding|upgrade)([ \t]*):([^\n]*(?:\n[ \t][^\n]*)*)", re.IGNORECASE
 )
 AUTHORITY: Final = re.compile(rb"[A-Za-z][A-Za-z0-9+.\-]*://(?:[^/?#@]*@)?([^/?#]*)")  # RFC 3986, 3.2
+_H2C: Final = re.compile(rb"\nupgrade[ \t]*:[ \t]*h2c[ \t\r\n]", re.IGNORECASE)
 START_IN_LINE: Final = (  # by Side: a body without line end may stand right before the start line that is searched
     re.compile(rb"(?:GET|HEAD|POST|PUT|DELETE|CONNECT|OPTIONS|TRACE|PATCH) [^ \t\r]+ HTTP/1\.[01]\r?\Z"),
     re.compile(rb"HTTP/1\.[01] [1-5][0-9]{2}(?=[ \r]|\Z)"),
@@ -78,6 +79,11 @@ def status_line(line: bytes) -> StartLine | None:
     """Read a status line."""
     match = _STATUS.match(line)
     return StartLine(10 + int(match[1]), code=int(match[2])) if match else None
+
+
+def is_h2c(head: bytes) -> bool:
+    """Whether a 101 says that HTTP/2 follows (RFC 7540, 3.2)."""
+    return _H2C.search(head) is not None
 
 
 START_LINE: Final = (request_line, status_line)  # by Side

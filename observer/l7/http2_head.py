@@ -1,0 +1,118 @@
+"""The fields of an HTTP/2 header section: what they say of a request or a response (RFC 9113, 8.1 to 8.5).
+
+Decoded fields in; pseudo-fields by name and the regular ones as lines, as HTTP/1 would have sent them, out. A field
+that could make a line of its own (8.2.1) is left out and counted. It knows no streams.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from observer.l7.hpack import STATIC_TABLE, Field
+from observer.l7.http1 import METHODS
+from observer.losses import Losses
+from observer.record import HttpMethod
+
+_NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")  # a token without upper case (8.2)
+_PSEUDO: Final = frozenset({b":method", b":scheme", b":authority", b":path", b":status", b":protocol"})  # RFC 8441, 4
+_STATUS: Final = re.compile(rb"[1-5][0-9][0-9]")
+_USUAL_NAMES: Final = frozenset(name for name, _ in STATIC_TABLE if name[:1] != b":") | {
+    b"te", b"grpc-status", b"grpc-message", b"grpc-timeout", b"grpc-encoding", b"grpc-accept-encoding", b"traceparent",
+}  # fmt: skip
+
+
+class Section(NamedTuple):
+    """A header section."""
+
+    pseudo: dict[bytes, bytes]
+    fields: list[tuple[bytes, bytes]]  # the regular ones
+    head: bytes  # the same as lines
+    unknown: bool  # there are fields that could not be known
+    begins_unknown: bool  # its first field is one of them
+    cut: bool  # fields after these are missing
+
+    def get(self, name: bytes) -> bytes:
+        """The value of the first field of that name, or nothing."""
+        return next((value for found, value in self.fields if found == name), b"")
+
+    @property
+    def is_request(self) -> bool:
+        """It has a pseudo-field that only requests have."""
+        return bool(self.pseudo) and b":status" not in self.pseudo
+
+    @property
+    def code(self) -> int | None:
+        """The status code, where it is one."""
+        status = self.pseudo.get(b":status", b"")
+        return int(status) if _STATUS.fullmatch(status) else None
+
+
+def read_section(decoded: Sequence[Field], cut: bool, losses: Losses) -> Section:
+    """Sort the fields of one block; count what no sender may send."""
+    pseudo: dict[bytes, bytes] = {}
+    fields: list[tuple[bytes, bytes]] = []
+    cookies: list[bytes] = []
+    unknown = False
+    malformed = 0
+    for name, value in decoded:
+        if name is None or value is None:
+            unknown = True
+        elif name in _USUAL_NAMES:
+            if name == b"cookie":
+                cookies.append(value)
+                if len(cookies) > 1:
+                    continue  # 8.2.3: crumbs of one field
+            fields.append((name, value))
+        elif name[:1] == b":":
+            if name not in _PSEUDO or name in pseudo or fields:  # 8.3
+                malformed += 1
+            else:
+                pseudo[name] = value
+        elif _NAME.fullmatch(name):
+            fields.append((name, value))
+        else:
+            malformed += 1
+    if len(cookies) > 1:
+        whole = b"; ".join(cookies)
+        fields = [(name, whole if name == b"cookie" else value) for name, value in fields]
+    head = _lines(fields)
+    if head.count(b"\n") != len(fields) or head.count(b"\r") != len(fields) or b"\0" in head:
+        kept = [(name, value) for name, value in fields if not _breaks(value)]
+        malformed += len(fields) - len(kept)
+        fields, head = kept, _lines(kept)
+    if malformed:
+        losses.count("http2", "malformed field", malformed)
+    if cut:
+        losses.count("http2", "header section cut short")
+    first_unknown = bool(decoded) and decoded[0][0] is None
+    return Section(pseudo, fields, head, unknown, first_unknown, cut)
+
+
+def _lines(fields: Sequence[tuple[bytes, bytes]]) -> bytes:
+    return b"".join([b"%b: %b\r\n" % field for field in fields])
+
+
+def _breaks(value: bytes) -> bool:
+    return b"\n" in value or b"\r" in value or b"\0" in value
+
+
+def method_of(section: Section) -> int | None:
+    """The number of a request's method, None where it is not known."""
+    method = section.pseudo.get(b":method")
+    return int(METHODS.get(method, HttpMethod.OTHER)) if method else None
+
+
+def texts_of(section: Section, method: int | None) -> tuple[bytes, ...]:
+    """Target, host, method if it has no number, and scheme if it is not http: record.TEXT."""
+    pseudo = section.pseudo
+    host = pseudo.get(b":authority") or section.get(b"host")  # 8.3.1
+    target = pseudo.get(b":path", b"")
+    if method == HttpMethod.CONNECT and not target and b":protocol" not in pseudo:
+        target = host  # 8.5: as HTTP/1 has it, in authority-form
+    scheme = pseudo.get(b":scheme", b"http")
+    spelled = pseudo[b":method"] if method == HttpMethod.OTHER else b""
+    if scheme != b"http" or b":protocol" in pseudo:
+        return target, host, spelled, scheme
+    return (target, host, spelled) if spelled else (target, host)
