@@ -31,12 +31,10 @@ HEAD = b"Host: payment-gateway:8080\r\nUser-Agent: curl/7.88.1\r\nAccept: */*\r\
 def main():
     with tempfile.TemporaryDirectory() as folder:
         address = f"unix://{folder}/bench.sock"
-        with child("held", address):
-            get_flows(address)
+        peer = f"unix://{folder}/bare.sock"
+        with child("held", address), child("bare", peer):
+            get_flows(address, peer)
             starts(address)
-        with child("bare", address):
-            bare = count_messages(address)
-            print(f"bare grpcio, same messages                 {bare:12,.0f} flows/s")
         with child("followed", address):
             follow(address)
 
@@ -125,9 +123,12 @@ def count_messages(address):
         return count / (time.perf_counter() - started)
 
 
-def get_flows(address):
-    rate = count_messages(address)
-    print(f"GetFlows to a foreign client               {rate:12,.0f} flows/s   budget: what grpcio allows, aim 57,000")
+def get_flows(address, peer):
+    """The best of three each, taken in turns: what else the machine does hits both."""
+    rates = [(count_messages(address), count_messages(peer)) for _ in range(3)]
+    ours, bare = map(max, zip(*rates, strict=True))
+    print(f"GetFlows to a foreign client               {ours:12,.0f} flows/s   budget: what grpcio allows, aim 57,000")
+    print(f"  bare grpcio, the same messages           {bare:12,.0f} flows/s   ours is {ours / bare:.2f} of it")
 
 
 def starts(address):
