@@ -105,7 +105,9 @@ def say_losses(losses: Iterable[tuple[str, str, int]], *, of: str) -> None:
     """Say on stderr what was lost or could not be read, by stage and reason; nothing if nothing was."""
     from observer.printer import escape
 
-    lines = [f"  {stage}: {reason}: {number}" for stage, reason, number in losses]
+    # ARP and its like make no flows and are no loss; `status` counts them all the same.
+    told = [loss for loss in losses if not loss[1].startswith("not IP: ")]
+    lines = [f"  {stage}: {reason}: {number}" for stage, reason, number in told]
     if lines:
         click.echo("\n".join([f"not read or lost in {escape(of)}:", *map(escape, lines)]), err=True)
 
