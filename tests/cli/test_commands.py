@@ -77,7 +77,7 @@ def test_a_capture_and_a_server_tell_the_same_flows(server):
         assert request[end]["labels"]
     assert request["l7"]["http"]["method"]
     assert request["l7"]["http"]["url"].startswith("http://")
-    assert err.splitlines()[0].startswith("not read or lost in ")
+    assert err == ""  # the shop's ARP makes no flows and is no loss
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_a_cut_capture_is_read_as_far_as_it_goes(tmp_path):
     code, out, err = run("observe", "--pcap", str(cut))
     assert code == 0
     assert out
-    assert "pcap: cut in mid-packet: 1" in err
+    assert err.splitlines() == [f"not read or lost in {cut}:", "  pcap: cut in mid-packet: 1"]
 
 
 def test_a_capture_may_come_through_a_pipe():
