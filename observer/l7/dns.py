@@ -13,7 +13,7 @@ from typing import Final
 
 from observer.extra import DnsAnswer
 from observer.l7.dns_message import HEADER_SIZE, MalformedError, is_plausible_header, read_message
-from observer.l7.dns_types import type_name
+from observer.l7.dns_types import type_names
 from observer.l7.message import Message, Side
 from observer.losses import Losses
 from observer.record import L7Kind, L7Type
@@ -34,6 +34,8 @@ _Key = tuple[Side, int, bytes, int | None]
 
 class _Exchange:
     """Queries of one connection and the answers to them."""
+
+    __slots__ = ("_by_id", "_losses", "_malformed", "_pending", "opaque")  # there is one for every port that asks
 
     def __init__(self, losses: Losses) -> None:
         self.opaque = False
@@ -67,8 +69,8 @@ class _Exchange:
                 tuple(read.ips),
                 tuple(read.cnames),
                 read.ttl or 0,
-                tuple([type_name(qtype) for qtype in read.qtypes]),
-                tuple([type_name(rrtype) for rrtype in read.rrtypes]),
+                type_names(tuple(read.qtypes)),
+                type_names(tuple(read.rrtypes)),
             ),
             incomplete=bool(read.damage or read.untold),
         )
@@ -117,6 +119,8 @@ class _Exchange:
 
 class DnsDatagrams(_Exchange):
     """Parser of one UDP pair: each feed is one message."""
+
+    __slots__ = ()
 
     def feed(self, side: Side, data: bytes, time_ns: int) -> list[Message]:
         """Read one datagram."""

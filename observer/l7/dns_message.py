@@ -8,8 +8,9 @@ know connections, zones, signatures and what records other than addresses and al
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv6Address
+from collections.abc import Sequence
+from dataclasses import dataclass
+from ipaddress import IPv6Address
 from typing import Final
 
 from observer.l7.dns_types import type_name
@@ -30,10 +31,15 @@ QUESTION_LIMIT: Final = 64
 ANSWER_LIMIT: Final = 256
 """Answer records of one message that are told."""
 
+_MEMO_LIMIT: Final = 8_192
+"""Names of first questions remembered as they stood on the wire: an answer repeats its query's, and clients repeat."""
+
+_names: Final[dict[bytes, bytes]] = {}
+
 _HEADER: Final = struct.Struct("!6H")
 _RECORD: Final = struct.Struct("!HHIH")  # type, class, TTL, length
 _QUESTION: Final = struct.Struct("!HH")
-_SHORT: Final = struct.Struct("!H")
+_SIX: Final = struct.Struct("!8H")
 _A, _CNAME, _AAAA, _OPT = 1, 5, 28, 41
 _RESPONSE: Final = 0x8000
 _SMALLEST_QUESTION, _SMALLEST_RECORD = 5, 11
@@ -59,10 +65,10 @@ class DnsMessage:
     rcode: int
     query: bytes = b""  # the first question's name, as text
     qtype: int | None = None
-    qtypes: list[int] = field(default_factory=list)
-    ips: list[str] = field(default_factory=list)
-    cnames: list[str] = field(default_factory=list)
-    rrtypes: list[int] = field(default_factory=list)
+    qtypes: Sequence[int] = ()
+    ips: Sequence[str] = ()
+    cnames: Sequence[str] = ()
+    rrtypes: Sequence[int] = ()
     ttl: int | None = None
     damage: str = ""  # why reading ended behind the question
     untold: int = 0  # answers beyond ANSWER_LIMIT
@@ -169,19 +175,21 @@ def read_message(data: bytes) -> DnsMessage:
         raise MalformedError("too many questions")
     message = DnsMessage(identifier, bool(flags & _RESPONSE), flags & 15)
     position = HEADER_SIZE
+    qtypes: list[int] = []
     for _ in range(questions):
-        name, position = read_name(data, position)
+        name, position = read_name(data, position) if qtypes else _first_name(data)
         if position + 4 > len(data):
             raise MalformedError("question cut short")
         qtype, _ = _QUESTION.unpack_from(data, position)
         position += 4
-        if not message.qtypes:
+        if not qtypes:
             message.query, message.qtype = name, qtype
-        message.qtypes.append(qtype)
+        qtypes.append(qtype)
+    message.qtypes = qtypes
     message.end = position
     try:
-        for _ in range(answers):
-            message.end = _read_answer(data, message.end, message)
+        if answers:
+            _read_answers(data, answers, message)
         for _ in range(authorities + additionals):
             message.end = _read_other(data, message.end, message)
     except MalformedError as malformed:
@@ -189,9 +197,26 @@ def read_message(data: bytes) -> DnsMessage:
     return message
 
 
+def _first_name(data: bytes) -> tuple[bytes, int]:
+    """The name behind the header, and the position behind it."""
+    raw = data[HEADER_SIZE : data.find(b"\0", HEADER_SIZE) + 1]
+    name = _names.get(raw)
+    if name is not None:
+        return name, HEADER_SIZE + len(raw)
+    try:
+        name, size = read_name(raw, 0)
+    except MalformedError:  # or a label holds a zero, or a pointer leads elsewhere: read what is not for remembering
+        return read_name(data, HEADER_SIZE)
+    if len(_names) >= _MEMO_LIMIT:
+        _names.clear()
+    _names[raw] = name
+    return name, HEADER_SIZE + size
+
+
 def _record(data: bytes, position: int) -> tuple[int, int, int, int]:
     """Type, TTL, and the bounds of a record's data (RFC 1035, 4.1.3)."""
-    position = _skip_name(data, position)
+    # Most names are nothing but a pointer.
+    position = position + 2 if data[position : position + 1] >= b"\xc0" else _skip_name(data, position)
     if position + _RECORD.size > len(data):
         raise MalformedError("record cut short")
     rrtype, _, ttl, length = _RECORD.unpack_from(data, position)
@@ -201,29 +226,43 @@ def _record(data: bytes, position: int) -> tuple[int, int, int, int]:
     return rrtype, ttl, position, position + length
 
 
-def _read_answer(data: bytes, position: int, message: DnsMessage) -> int:
-    rrtype, ttl, start, end = _record(data, position)
-    if len(message.rrtypes) >= ANSWER_LIMIT:
-        message.untold += 1
-        return end
-    if rrtype == _A:
-        if end - start != 4:
-            raise MalformedError("address of wrong length")
-        message.ips.append(str(IPv4Address(data[start:end])))
-    elif rrtype == _AAAA:  # RFC 3596, 2.2
-        if end - start != 16:
-            raise MalformedError("address of wrong length")
-        message.ips.append(str(IPv6Address(data[start:end])))
-    elif rrtype == _CNAME:
-        name, after = read_name(data, start)
-        if after != end:
-            raise MalformedError("alias of wrong length")
-        message.cnames.append(name.decode("ascii"))
-    message.rrtypes.append(rrtype)
-    if ttl >> 31:
-        ttl = 0  # RFC 2181, 8: a value with the top bit set counts as zero
-    message.ttl = ttl if message.ttl is None else min(message.ttl, ttl)
-    return end
+def _read_answers(data: bytes, number: int, message: DnsMessage) -> None:
+    """Read the answer section from `message.end` on; what stands before damage is kept."""
+    ips: list[str] = []
+    cnames: list[str] = []
+    rrtypes: list[int] = []
+    message.ips, message.cnames, message.rrtypes = ips, cnames, rrtypes
+    for _ in range(number):
+        rrtype, ttl, start, end = _record(data, message.end)
+        if len(rrtypes) >= ANSWER_LIMIT:
+            message.untold += 1
+            message.end = end
+            continue
+        if rrtype == _A:
+            if end - start != 4:
+                raise MalformedError("address of wrong length")
+            ips.append("{}.{}.{}.{}".format(*data[start:end]))
+        elif rrtype == _AAAA:  # RFC 3596, 2.2
+            if end - start != 16:
+                raise MalformedError("address of wrong length")
+            ips.append(_ipv6_text(data[start:end]))
+        elif rrtype == _CNAME:
+            name, after = read_name(data, start)
+            if after != end:
+                raise MalformedError("alias of wrong length")
+            cnames.append(name.decode("ascii"))
+        rrtypes.append(rrtype)
+        if ttl >> 31:
+            ttl = 0  # RFC 2181, 8: a value with the top bit set counts as zero
+        message.ttl = ttl if message.ttl is None else min(message.ttl, ttl)
+        message.end = end
+
+
+def _ipv6_text(address: bytes) -> str:
+    """The address as RFC 5952 writes it."""
+    text = "{:x}:{:x}:{:x}:{:x}:{:x}:{:x}:{:x}:{:x}".format(*_SIX.unpack(address))
+    # Without two zeros in a row nothing is shortened; ipaddress takes ten times as long to see that.
+    return str(IPv6Address(address)) if "0:0" in text else text
 
 
 def _read_other(data: bytes, position: int, message: DnsMessage) -> int:

@@ -24,3 +24,9 @@ TYPE_NAMES: Final[dict[int, str]] = {int(number): name for number, name in re.fi
 def type_name(number: int) -> str:
     """The mnemonic of a type, TYPE123 where there is none (RFC 3597, 5)."""
     return TYPE_NAMES.get(number, f"TYPE{number}")
+
+
+@lru_cache(maxsize=1024)
+def type_names(numbers: tuple[int, ...]) -> tuple[str, ...]:
+    """The mnemonics of several; the same few combinations come again and again."""
+    return tuple([type_name(number) for number in numbers])
