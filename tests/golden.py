@@ -84,7 +84,7 @@ def compare(golden: Iterable[Golden], flows: Iterable[flow_pb2.Flow]) -> list[st
     vlans = any("vlan" in line for line in lines)
     ends = [(_flow_ends(flow, vlans), flow) for flow in flows]
     told = _differing(_golden_messages(lines), _flow_messages(ends))
-    return told + _differing(_golden_hellos(lines), _flow_hellos(ends)) + _packets(lines, ends)
+    return told + _differing(_golden_hellos(lines), _flow_hellos(ends)) + _http2(lines, ends) + _packets(lines, ends)
 
 
 # What is compared of a message, from both witnesses in the same words
@@ -213,6 +213,47 @@ def _hello(name: str, protocols: Sequence[str]) -> str:
     return f"hello for {name} alpn {','.join(protocols)}"
 
 
+# HTTP/2: by stream, because others date a response to its first frame, and flowscope that of gRPC to its last
+
+
+HTTP2 = ("http2_req", "http2_resp", "http2_trailer")
+
+
+def _http2(lines: Iterable[Golden], flows: Iterable[tuple[Ends, flow_pb2.Flow]]) -> list[str]:
+    theirs: dict[Ends, list[tuple[int, str]]] = defaultdict(list)
+    for line in lines:
+        if line["t"] not in HTTP2:
+            continue
+        here, sid = theirs[_golden_ends(line, "tcp")], line["sid"]
+        if line["t"] == "http2_req":
+            scheme, authority = line["scheme"] or "http", line["authority"] or ""
+            path = (authority if line["method"] == "CONNECT" else "") if line["path"] is None else line["path"]
+            url = f"{scheme}://{authority}{path}" if path.startswith("/") and authority else path
+            here.append((sid, f"stream {sid}: {line['method']} {url}"))
+        elif line["t"] == "http2_resp" and not 100 <= line["status"] < 200:
+            here.append((sid, f"stream {sid}: {_response(line['status'])}"))
+        if line.get("grpc_status") is not None:
+            here.append((sid, f"stream {sid}: grpc-status {line['grpc_status']}"))
+    ours: dict[Ends, list[tuple[int, str]]] = defaultdict(list)
+    for ends, flow in flows:
+        extension = dict(_ours(flow))
+        if flow.Type != flow_pb2.L7 or "http2" not in extension:
+            continue
+        sid = int(extension["http2"]["stream_id"])
+        http = flow.l7.http
+        if flow.l7.type == flow_pb2.REQUEST:
+            ours[ends].append((sid, f"stream {sid}: {http.method} {http.url}"))
+        elif http.code:
+            ours[ends].append((sid, f"stream {sid}: {_response(http.code)}"))
+        if "status" in (grpc := dict(extension.get("grpc", {}))):
+            ours[ends].append((sid, f"stream {sid}: grpc-status {int(grpc['status'])}"))
+    return _differing(_by_stream(theirs), _by_stream(ours))
+
+
+def _by_stream(told: dict[Ends, list[tuple[int, str]]]) -> Told:
+    return {ends: [words for _, words in sorted(lines, key=lambda line: line[0])] for ends, lines in told.items()}
+
+
 # Packets: every direction has a flow and no flow has a direction that was not there; so for SYN, FIN and RST
 
 
@@ -266,6 +307,7 @@ def main(words: Sequence[str]) -> int:
     flows, losses = flows_of(capture)
     differences = compare(golden, flows)
     messages = sum(map(len, (*_golden_messages(golden).values(), *_golden_hellos(golden).values())))
+    messages += sum(line["t"] in HTTP2 for line in golden)
     print("\n".join([*differences, f"{capture.name}: {messages} messages, {len(differences)} differences"]))
     for (stage, reason), number in losses.items():
         print(f"  lost: {stage}: {reason}: {number}")
