@@ -56,11 +56,13 @@ _PUSH_PROMISE: Final = FrameType.PUSH_PROMISE.value
 
 _STREAM: Final = rb"(?!\0\0\0\0)[\0-\x7f].{3}"
 _HEADERS_FLAGS: Final = rb"[\x00\x01\x04\x05\x08\x09\x0c\x0d\x20\x21\x24\x25\x28\x29\x2c\x2d]"
-_WEAK: Final = rb"[\0-\x40].(?:\x00[\x00\x01\x08\x09]|\x01" + _HEADERS_FLAGS + rb"|\x05[\x00\x04\x08\x0c]|\x09[\0\4])"
+_WEAK: Final = (
+    rb"[\0-\x40].(?:\x00[\x00\x01\x08\x09]|\x01" + _HEADERS_FLAGS + rb"|\x05[\x00\x04\x08\x0c]|\x09[\x00\x04])"
+)
 _PLAUSIBLE: Final = re.compile(
     rb"\0(?:(?P<weak>" + _WEAK + _STREAM + rb")"
     rb"|(?:\0\x05\x02\0|\0\x04\x03\0)" + _STREAM + rb"|\0\x04\x08\0[\0-\x7f].{3}"  # PRIORITY, RST_STREAM, WINDOW_UPDATE
-    rb"|(?P<sure>(?:\0.\x04\0|\0\0\x04\1|\0\x08\x06[\0\1]|[\0\1].\x07\0)\0\0\0\0))",  # SETTINGS, PING, GOAWAY
+    rb"|(?P<sure>(?:\0.\x04\0|\0\0\x04\x01|\0\x08\x06[\x00\x01]|[\x00\x01].\x07\0)\0\0\0\0))",  # SETTINGS, PING, GOAWAY
     re.DOTALL,
 )
 

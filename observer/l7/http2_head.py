@@ -6,6 +6,7 @@ that could make a line of its own (8.2.1) is left out and counted. It knows no s
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Sequence
 from typing import Final, NamedTuple
@@ -78,6 +79,9 @@ def read_section(decoded: Sequence[Field], cut: bool, losses: Losses) -> Section
         whole = b"; ".join(cookies)
         fields = [(name, whole if name == b"cookie" else value) for name, value in fields]
     head = _lines(fields)
+    if b"\0" in head:  # gRPC's own way of sending octets as they are: the same as in base64
+        fields = [(name, _in_base64(value) if name[-4:] == b"-bin" else value) for name, value in fields]
+        head = _lines(fields)
     if head.count(b"\n") != len(fields) or head.count(b"\r") != len(fields) or b"\0" in head:
         kept = [(name, value) for name, value in fields if not _breaks(value)]
         malformed += len(fields) - len(kept)
@@ -92,6 +96,10 @@ def read_section(decoded: Sequence[Field], cut: bool, losses: Losses) -> Section
 
 def _lines(fields: Sequence[tuple[bytes, bytes]]) -> bytes:
     return b"".join([b"%b: %b\r\n" % field for field in fields])
+
+
+def _in_base64(value: bytes) -> bytes:
+    return base64.b64encode(value[1:]).rstrip(b"=") if value[:1] == b"\0" else value
 
 
 def _breaks(value: bytes) -> bool:
