@@ -19,6 +19,7 @@ from google.protobuf.struct_pb2 import Struct
 
 from observer.api import flow_pb2, observer_pb2
 from observer.client.source import open_capture_source
+from observer.l7.kafka_schema import KEYS, name_of
 
 Golden = dict[str, Any]
 FLOWING = ("tcp", "udp", "sctp", "icmp", "icmpv6")
@@ -46,6 +47,9 @@ class Ends(NamedTuple):
         vlan = f" (VLAN {self.vlan})" if self.vlan else ""
         return f"{self.protocol} {self.source}{ports[0]} -> {self.destination}{ports[1]}{vlan}"
 
+
+Unread = set[tuple[int, int]]
+"""Kafka API keys and versions."""
 
 Told = dict[Ends, list[str]]
 """What a witness tells of each direction: messages in order, in words."""
@@ -83,7 +87,7 @@ def compare(golden: Iterable[Golden], flows: Iterable[flow_pb2.Flow]) -> list[st
     lines = list(golden)
     vlans = any("vlan" in line for line in lines)
     ends = [(_flow_ends(flow, vlans), flow) for flow in flows]
-    told = _differing(_golden_messages(lines), _flow_messages(ends))
+    told = _differing(_golden_messages(lines), _flow_messages(ends, _unread(lines)))
     return told + _differing(_golden_hellos(lines), _flow_hellos(ends)) + _http2(lines, ends) + _packets(lines, ends)
 
 
@@ -103,8 +107,32 @@ def _dns(identifier: int, answered: bool, name: str, types: Sequence[str], rcode
     return f"dns answer {question} rcode {rcode} {','.join(ips)}" if answered else f"dns query {question}"
 
 
+def _kafka_request(key: int, version: int, id_: int, client_id: str, topics: Iterable[str] | None) -> str:
+    named = "?" if topics is None else ",".join(dict.fromkeys(topics))
+    return f"kafka request {name_of(key)} v{version} id {id_} client {client_id} topics {named}"
+
+
+def _kafka_response(key: int | None, version: int | None, id_: int) -> str:
+    known = "?" if key is None else f"{name_of(key)} v{version}"
+    return f"kafka response {known} id {id_}"
+
+
+def number_of(name: str) -> int:
+    """The number of a Kafka API key."""
+    return KEYS[name] if name in KEYS else int(name)
+
+
+def _unread(lines: Iterable[Golden]) -> Unread:
+    """Where the golden does not tell topics (null): its witness cannot read those versions."""
+    return {
+        (line["api_key"], line["api_version"]) for line in lines if line["t"] == "kafka_req" and line["topics"] is None
+    }
+
+
 def _golden_messages(lines: Iterable[Golden]) -> Told:
     told: Told = defaultdict(list)
+    lines = list(lines)
+    unread = _unread(lines)
     for line in lines:
         if line["t"] == "http1_req":
             words = _request(line["method"], _url(line["method"], line["uri"], line["host"] or ""), line["version"])
@@ -116,6 +144,12 @@ def _golden_messages(lines: Iterable[Golden]) -> Told:
             name = "" if line["names"][:1] in ([], ["<Root>"]) else line["names"][0]
             types = [DNS_TYPES.get(kind, f"TYPE{kind}") for kind in line["types"]]
             words = _dns(line["id"], bool(line["qr"]), name, types, line["rcode"] or 0, line["answers"])
+        elif line["t"] == "kafka_req":
+            key, version = line["api_key"], line["api_version"]
+            topics = None if (key, version) in unread else line["topics"]
+            words = _kafka_request(key, version, line["correlation_id"], line["client_id"] or "", topics)
+        elif line["t"] == "kafka_resp":
+            words = _kafka_response(line.get("api_key"), line.get("api_version"), line["correlation_id"])
         else:
             continue
         told[_golden_ends(line, line.get("proto", "tcp"))].append(words)
@@ -132,7 +166,7 @@ def _golden_ends(line: Golden, protocol: str) -> Ends:
     return Ends(protocol, line["src"], line["sport"] or 0, line["dst"], line["dport"] or 0, line.get("vlan", 0))
 
 
-def _flow_messages(flows: Iterable[tuple[Ends, flow_pb2.Flow]]) -> Told:
+def _flow_messages(flows: Iterable[tuple[Ends, flow_pb2.Flow]], unread: Unread) -> Told:
     told: Told = defaultdict(list)
     for ends, flow in flows:
         if flow.Type != flow_pb2.L7:
@@ -148,6 +182,16 @@ def _flow_messages(flows: Iterable[tuple[Ends, flow_pb2.Flow]]) -> Told:
                 words = _dns(
                     int(_ours(flow)["dns"]["id"]), is_response, dns.query, list(dns.qtypes), dns.rcode, list(dns.ips)
                 )
+            case "kafka" if is_response:
+                kafka = flow.l7.kafka
+                key = number_of(kafka.api_key) if kafka.api_key else None
+                words = _kafka_response(key, kafka.api_version, kafka.correlation_id)
+            case "kafka":
+                kafka, ours = flow.l7.kafka, dict(dict(_ours(flow)).get("kafka", {}))
+                key = number_of(kafka.api_key)
+                topics = None if (key, kafka.api_version) in unread else list(ours.get("topics", ()))
+                client_id = ours.get("client_id", "")
+                words = _kafka_request(key, kafka.api_version, kafka.correlation_id, client_id, topics)
             case _:
                 continue
         told[ends].append(words)
