@@ -50,6 +50,32 @@ def ipv6(
     return head + IPv6Address(source).packed + IPv6Address(destination).packed + payload
 
 
+def wireless(
+    payload: bytes,
+    ethertype: int = 0x0800,
+    *,
+    flags: int = 1,
+    subtype: int = 0,
+    between: bytes = b"",
+    sequence: int = 16,
+) -> bytes:
+    """An 802.11 data frame from A to B, `flags` 1 to the access point, 2 from it; `between` stands before LLC."""
+    access_point = bytes.fromhex("020000000099")
+    one, two, three = {
+        0: (MAC_B, MAC_A, access_point),
+        1: (access_point, MAC_A, MAC_B),
+        2: (MAC_B, access_point, MAC_A),
+        3: (access_point, access_point, MAC_B),
+    }[flags & 3]
+    head = bytes((subtype << 4 | 8, flags)) + bytes(2) + one + two + three + struct.pack("<H", sequence)
+    four = MAC_A if flags & 3 == 3 else b""
+    return head + four + between + b"\xaa\xaa\x03\0\0\0" + struct.pack(">H", ethertype) + payload
+
+
+def radiotap(payload: bytes, fields: bytes = b"", present: int = 0) -> bytes:
+    return struct.pack("<BBHI", 0, 0, 8 + len(fields), present) + fields + payload
+
+
 def tcp(
     payload: bytes = b"",
     source: int = 40000,

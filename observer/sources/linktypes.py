@@ -2,7 +2,8 @@
 
 `Frames` enter, a `Network` leaves: per frame the position of the IP header, which IP it is, MACs and VLAN. Refuses to
 read the IP header itself; what holds no IP is counted by name. Layouts: https://www.tcpdump.org/linktypes.html,
-IEEE 802.1Q, RFC 3032 (MPLS), RFC 1661 and 2516 (PPP, PPPoE), RFC 1042 (SNAP).
+IEEE 802.1Q, RFC 3032 (MPLS), RFC 1661 and 2516 (PPP, PPPoE), RFC 1042 (SNAP), RFC 2427 (Frame Relay). 802.11 goes frame
+by frame through dpkt.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from observer.losses import Losses
+from observer.sources import ieee80211
 from observer.sources.frames import Frames
 from observer.sources.gather import gather
 
@@ -56,15 +58,8 @@ LAST_LINK_TYPE: Final = 511
 """Well above those assigned so far."""
 
 _UNSUPPORTED: Final = {
-    6: "IEEE802_5",
-    10: "FDDI",
-    105: "IEEE802_11",
-    107: "FRELAY",
-    117: "PFLOG",
-    119: "IEEE802_11_PRISM",
-    127: "IEEE802_11_RADIOTAP",
+    18: "PFSYNC",
     189: "USB_LINUX",
-    192: "PPI",
     195: "IEEE802_15_4_WITHFCS",
     220: "USB_LINUX_MMAPPED",
     227: "CAN_SOCKETCAN",
@@ -253,6 +248,80 @@ def _pppoe_frame(found: Network, rows: Rows) -> None:
     found.kind[rows] = PPPOE
 
 
+def _frame_relay(found: Network, rows: Rows) -> None:
+    """Two octets of address; then Cisco's ethertype, or RFC 2427's control and NLPID."""
+    rows, raw = found.header(rows, 4, "Frame Relay header")
+    octets = raw.view("u1").reshape(-1, 4)
+    ethertypes = raw.view(_TAG)["ethertype"].astype(np.int64)
+    standard = octets[:, 2] == 3
+    for nlpid, ethertype in ((0xCC, 0x0800), (0x8E, 0x86DD)):
+        ethertypes[standard & (octets[:, 3] == nlpid)] = ethertype
+    good = (octets[:, 1] & 1 == 1) & (_KINDS[ethertypes] != LLC)
+    found.count("not IP: Frame Relay", rows[~good])
+    _follow(found, rows[good], 4, ethertypes[good])
+
+
+def _pflog(found: Network, rows: Rows) -> None:
+    """The header's length without its padding, and the address family."""
+    rows, raw = found.header(rows, 4, "PFLOG header")
+    octets = raw.view("u1").reshape(-1, 4)
+    size = octets[:, 0].astype(np.int64) + 3 & ~3
+    whole = found.position[rows] + size <= found.end[rows]
+    found.count("truncated PFLOG header", rows[~whole])
+    rows, octets, size = rows[whole], octets[whole], size[whole]
+    ethertypes = np.full(len(rows), _AS_COUNTED, np.int64)
+    ethertypes[octets[:, 1] == _AF_INET] = 0x0800
+    ethertypes[np.isin(octets[:, 1], _AF_INET6)] = 0x86DD
+    found.count("not IP: other address family", rows[ethertypes == _AS_COUNTED])
+    found.advance(rows, size, ethertypes)
+
+
+def _slip(found: Network, rows: Rows) -> None:
+    """A direction and what was left of a compressed header."""
+    rows, _ = found.header(rows, 16, "SLIP header")
+    found.advance(rows, 16, _AS_VERSION)
+
+
+def _token_ring(found: Network, rows: Rows) -> None:
+    """Two octets of control, addresses, and a source route where the source says so."""
+    rows, raw = found.header(rows, 15, "Token Ring header")
+    octets = raw.view("u1").reshape(-1, 15)
+    route = np.where(octets[:, 8] & 0x80 != 0, octets[:, 14] & 0x1F, 0).astype(np.int64)
+    _bridged(found, rows, octets, 2, 14 + route)
+
+
+def _fddi(found: Network, rows: Rows) -> None:
+    rows, raw = found.header(rows, 13, "FDDI header")
+    _bridged(found, rows, raw.view("u1").reshape(-1, 13), 1, np.full(len(rows), 13, np.int64))
+
+
+def _bridged(
+    found: Network, rows: Rows, octets: npt.NDArray[np.uint8], addresses: int, size: npt.NDArray[np.int64]
+) -> None:
+    found.destination_mac[rows] = octets[:, addresses : addresses + 6]
+    found.source_mac[rows] = octets[:, addresses + 6 : addresses + 12]
+    found.source_mac[rows, 0] &= 0x7F  # a source route, no part of the address
+    found.has_mac[rows] = True
+    found.advance(rows, size, 0)
+
+
+def _wireless(link_type: int) -> Callable[[Network, Rows], None]:
+    def reader(found: Network, rows: Rows) -> None:
+        for row in rows.tolist():
+            start, end = int(found.position[row]), int(found.end[row])
+            data = ieee80211.read(bytes(found.data[start:end]), link_type)
+            if isinstance(data, str):
+                found.count(data, np.array([row]))
+                continue
+            found.position[row] += data.position
+            found.kind[row] = LLC
+            found.source_mac[row] = np.frombuffer(data.source, np.uint8)
+            found.destination_mac[row] = np.frombuffer(data.destination, np.uint8)
+            found.has_mac[row] = True
+
+    return reader
+
+
 def _mpls_frame(found: Network, rows: Rows) -> None:
     found.kind[rows] = MPLS
 
@@ -355,18 +424,24 @@ _TAGS: Final[dict[int, Callable[[Network, Rows], None]]] = {
 _LINK_TYPES: Final[dict[int, Callable[[Network, Rows], None]]] = {
     0: _loopback,
     1: _ethernet,
+    6: _token_ring,
+    8: _slip,
     9: _ppp_frame,
+    10: _fddi,
     12: _raw,  # DLT_RAW, as some systems write it
     14: _raw,
     50: _serial,
     51: _pppoe_frame,
     101: _raw,
     104: _hdlc,
+    107: _frame_relay,
     108: _loopback,
     113: _sll,
+    117: _pflog,
     219: _mpls_frame,
     228: _ipv4,
     229: _ipv6,
     239: _nflog,
     276: _sll2,
+    **{link_type: _wireless(link_type) for link_type in ieee80211.LINK_TYPES},
 }

@@ -2,11 +2,13 @@ import struct
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from observer.losses import Losses
 from observer.sources import linktypes
 from observer.sources.linktypes import IPV4, IPV6, network
-from tests.captures import ethernet, frames, ipv4, ipv6, udp
+from tests.captures import MAC_A, MAC_B, ethernet, frames, ipv4, ipv6, radiotap, udp, wireless
 
 FOUR, SIX = ipv4(udp(), 17), ipv6(udp(), 17)
 
@@ -81,6 +83,29 @@ SNAP = b"\xaa\xaa\x03\0\0\0"
         (239, nflog(2, FOUR), FOUR),
         (239, nflog(10, SIX, ">"), SIX),
         (239, nflog(2, FOUR, prefix=b""), FOUR),
+        (219, label(9, False) + label(10, True) + SIX, SIX),
+        (6, b"\x10\x40" + MAC_B + MAC_A + SNAP + b"\x08\0" + FOUR, FOUR),
+        (6, b"\x10\x40" + MAC_B + b"\x82" + MAC_A[1:] + b"\x06\0\1\2\3\4" + SNAP + b"\x08\0" + FOUR, FOUR),
+        (8, b"\1" + bytes(15) + FOUR, FOUR),
+        (10, b"\x50" + MAC_B + MAC_A + SNAP + b"\x86\xdd" + SIX, SIX),
+        (107, b"\x18\x41\x03\xcc" + FOUR, FOUR),
+        (107, b"\x18\x41\x03\x8e" + SIX, SIX),
+        (107, b"\x18\x41\x08\0" + FOUR, FOUR),
+        (117, b"\x3d\x02" + bytes(62) + FOUR, FOUR),
+        (117, b"\x40\x18" + bytes(62) + SIX, SIX),
+        (105, wireless(FOUR), FOUR),
+        (105, wireless(SIX, 0x86DD, flags=0), SIX),
+        (105, wireless(FOUR, flags=2), FOUR),
+        (105, wireless(FOUR, flags=3), FOUR),
+        (105, wireless(FOUR, flags=2, subtype=8, between=b"\6\0"), FOUR),
+        (105, wireless(FOUR, flags=0x83, subtype=8, between=b"\0\0\1\2\3\4"), FOUR),
+        (119, b"\x44\0\0\0" + struct.pack("<I", 144) + bytes(136) + wireless(FOUR), FOUR),
+        (119, b"\0\0\0\x44" + struct.pack(">I", 144) + bytes(136) + wireless(FOUR), FOUR),
+        (119, b"\x80\x21\x10\0" + struct.pack(">I", 64) + bytes(56) + wireless(FOUR), FOUR),
+        (127, radiotap(wireless(FOUR)), FOUR),
+        (127, radiotap(wireless(SIX, 0x86DD, flags=2), b"\x02\x6c\x9e\x09\xc0\0", 0x0E), SIX),
+        (163, b"\x80\x21\x10\1" + struct.pack(">I", 64) + bytes(56) + wireless(FOUR), FOUR),
+        (192, b"\0\0" + struct.pack("<HI", 12, 105) + b"\2\0\0\0" + wireless(FOUR), FOUR),
     ],
 )
 def test_the_ip_header_is_found(link_type: int, frame: bytes, ip: bytes) -> None:
@@ -159,7 +184,28 @@ def test_macs() -> None:
         (239, nflog(2, FOUR)[:10], "not IP: NFLOG"),
         (239, b"\2\0\0\0" + bytes(40), "not IP: NFLOG"),
         (147, b"anything", "unsupported link type 147"),
-        (127, b"anything", "unsupported link type 127 (IEEE802_11_RADIOTAP)"),
+        (189, b"anything", "unsupported link type 189 (USB_LINUX)"),
+        (6, bytes(14), "truncated Token Ring header"),
+        (8, bytes(15), "truncated SLIP header"),
+        (10, bytes(12), "truncated FDDI header"),
+        (107, b"\x18\x41\3", "truncated Frame Relay header"),
+        (107, b"\x18\x41\3\x81" + bytes(40), "not IP: Frame Relay"),
+        (107, b"\x18\x40\3\xcc" + FOUR, "not IP: Frame Relay"),
+        (117, b"\x3d\x07" + bytes(62) + FOUR, "not IP: other address family"),
+        (105, b"", "truncated 802.11 header"),
+        (105, wireless(FOUR)[:23], "truncated 802.11 header"),
+        (105, b"\x80\0" + bytes(40), "not IP: 802.11 without data"),  # a beacon
+        (105, b"\xd4\0" + bytes(8), "not IP: 802.11 without data"),  # an acknowledgment
+        (105, wireless(b"", subtype=12), "not IP: 802.11 without data"),
+        (105, wireless(FOUR, flags=0x41), "not IP: 802.11, encrypted"),
+        (105, wireless(FOUR, flags=0x05), "not IP: 802.11, a fragment"),
+        (105, wireless(FOUR, sequence=17), "not IP: 802.11, a fragment"),
+        (105, wireless(FOUR, subtype=8, between=b"\x80\0"), "not IP: 802.11, several frames in one"),
+        (105, wireless(FOUR, 0x0806), "not IP: ARP"),
+        (119, bytes(7), "truncated 802.11 header"),
+        (127, b"anything", "truncated 802.11 header"),
+        (127, radiotap(b""), "truncated 802.11 header"),
+        (192, b"\0\0\x08\0\1\0\0\0" + ethernet(FOUR), "truncated 802.11 header"),
         (65535, b"", "unsupported link type above 511"),
     ],
 )
@@ -168,6 +214,24 @@ def test_what_holds_no_ip_is_counted_once(link_type: int, frame: bytes, reason: 
     found = network(frames([frame], link_type), losses)
     assert losses.snapshot() == {("decode", reason): 1}
     assert found.kind.tolist() == [linktypes.COUNTED]
+
+
+@pytest.mark.parametrize("flags", [0, 1, 2, 3])
+def test_macs_of_80211(flags: int) -> None:
+    found = network(frames([wireless(FOUR, flags=flags)], 105), Losses())
+    assert (found.source_mac.tobytes(), found.destination_mac.tobytes()) == (MAC_A, MAC_B)
+    assert found.has_mac.tolist() == [True]
+
+
+@given(st.sampled_from([105, 119, 127, 163, 192]), st.binary(max_size=80), st.binary(max_size=8))
+def test_80211_of_any_bytes_is_counted_or_found(link_type: int, noise: bytes, patch: bytes) -> None:
+    whole = {127: radiotap(b""), 163: b"\x80\x21\x10\1\0\0\0\x08"}.get(link_type, b"") + wireless(FOUR)
+    place = len(noise) % len(whole)
+    mutated = whole[:place] + patch + whole[place + len(patch) :]
+    losses = Losses()
+    found = network(frames([noise, mutated, whole[:place]], link_type), losses)
+    assert (found.kind == linktypes.COUNTED).sum() == losses.total()
+    assert (found.position[found.kind != linktypes.COUNTED] < len(found.data)).all()
 
 
 def test_link_types_mixed_in_a_batch() -> None:
