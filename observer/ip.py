@@ -16,7 +16,8 @@ from observer.fragments import Fragments
 from observer.losses import Losses
 from observer.sources.frames import Frames
 from observer.sources.gather import gather
-from observer.sources.linktypes import IPV4, IPV6, Rows, network
+from observer.sources.linktypes import network
+from observer.sources.network import IPV4, IPV6, Rows
 
 MAX_EXTENSIONS: Final = 12
 """Extension headers of one packet; RFC 8200 needs seven."""

@@ -17,42 +17,26 @@ import numpy.typing as npt
 from observer.losses import Losses
 from observer.sources import ieee80211
 from observer.sources.frames import Frames
-from observer.sources.gather import gather
-
-Rows = npt.NDArray[np.intp]
+from observer.sources.network import (
+    AS_COUNTED,
+    AS_PPP,
+    AS_VERSION,
+    COUNTED,
+    IPV4,
+    IPV6,
+    KINDS,
+    LLC,
+    MPLS,
+    PPP,
+    PPPOE,
+    VERSION,
+    VLAN,
+    Network,
+    Rows,
+)
 
 MAX_TAGS: Final = 16
 """VLAN tags, MPLS labels and the like before the IP header; no network stacks as many."""
-
-# Kinds of header that an ethertype announces; from TAG on, one that another header follows.
-COUNTED, IPV4, IPV6, OTHER, VLAN, MPLS, PPPOE, PPP, LLC, VERSION = range(10)
-
-# What link layers name without an ethertype: numbers behind the ethertypes.
-_AS_PPP, _AS_VERSION, _AS_COUNTED = 0x10000, 0x10001, 0x10002
-
-_KINDS: Final = np.full(0x10003, OTHER, np.uint8)
-_KINDS[:1536] = LLC  # a length, IEEE 802.3
-_KINDS[0x0800] = IPV4
-_KINDS[0x86DD] = IPV6
-_KINDS[[0x8100, 0x88A8, 0x9100, 0x9200]] = VLAN
-_KINDS[[0x8847, 0x8848]] = MPLS
-_KINDS[0x8864] = PPPOE
-_KINDS[_AS_PPP] = PPP
-_KINDS[_AS_VERSION] = VERSION
-_KINDS[_AS_COUNTED] = COUNTED
-
-_NOT_IP: Final = {
-    0x0806: "ARP",
-    0x8035: "RARP",
-    0x8809: "LACP",
-    0x8863: "PPPoE discovery",
-    0x888E: "EAPOL",
-    0x88CC: "LLDP",
-    0x88E5: "MACsec",
-    0x88F7: "PTP",
-    0x9000: "loopback test",
-}
-"""Others are counted together: peers choose ethertypes, and a counter each would let them grow the table."""
 
 LAST_LINK_TYPE: Final = 511
 """Well above those assigned so far."""
@@ -75,64 +59,6 @@ _TAG: Final = np.dtype([("control", ">u2"), ("ethertype", ">u2")])
 _AF_INET: Final = 2
 _AF_INET6: Final = (10, 24, 28, 30)  # Linux, NetBSD and OpenBSD, FreeBSD, macOS
 _NFULA_PAYLOAD: Final = 9
-
-
-class Network:
-    """Where the IP headers of a batch of frames are; one row per frame, `kind` IPV4 or IPV6 where there is one."""
-
-    __slots__ = (
-        "data",
-        "destination_mac",
-        "end",
-        "has_mac",
-        "has_vlan",
-        "kind",
-        "losses",
-        "position",
-        "source_mac",
-        "vlan",
-    )
-
-    def __init__(self, frames: Frames, losses: Losses) -> None:
-        count = len(frames)
-        self.losses = losses
-        self.data = frames.data
-        self.position = frames.offsets.copy()
-        self.end = frames.offsets + frames.lengths
-        """Of the captured bytes."""
-        self.kind = np.zeros(count, np.uint8)
-        self.vlan = np.zeros(count, np.uint16)
-        self.has_vlan = np.zeros(count, np.bool_)
-        self.source_mac = np.zeros((count, 6), np.uint8)
-        self.destination_mac = np.zeros((count, 6), np.uint8)
-        self.has_mac = np.zeros(count, np.bool_)
-
-    def header(self, rows: Rows, width: int, name: str) -> tuple[Rows, npt.NDArray[np.void]]:
-        """The `width` bytes at hand of each row that has as many; the others are counted and drop out."""
-        whole = self.position[rows] + width <= self.end[rows]
-        if not whole.all():
-            self.count(f"truncated {name}", rows[~whole])
-            rows = rows[whole]
-        return rows, gather(self.data, self.position[rows], width)
-
-    def advance(self, rows: Rows, size: int | npt.NDArray[np.int64], ethertype: npt.NDArray[np.integer] | int) -> None:
-        """Pass over `size` bytes; what follows is of `ethertype`."""
-        self.position[rows] += size
-        self.kind[rows] = _KINDS[ethertype]
-
-    def count(self, reason: str, rows: Rows) -> None:
-        """Count these rows and leave them."""
-        if len(rows):
-            self.losses.count("decode", reason, len(rows))
-            self.kind[rows] = COUNTED
-
-    def not_ip(self, rows: Rows, ethertypes: npt.NDArray[np.integer]) -> None:
-        """Count the rows whose ethertype is no IP and announces nothing that could hold it."""
-        other = _KINDS[ethertypes] == OTHER
-        if other.any():
-            for ethertype in np.unique(ethertypes[other]).tolist():
-                name = _NOT_IP.get(ethertype, "other ethertype")
-                self.count(f"not IP: {name}", rows[other & (ethertypes == ethertype)])
 
 
 def network(frames: Frames, losses: Losses) -> Network:
@@ -215,10 +141,10 @@ def _loopback(found: Network, rows: Rows) -> None:
     rows, raw = found.header(rows, 4, "loopback header")
     big, little = raw.view(">u4").astype(np.int64), raw.view("<u4").astype(np.int64)
     family = np.minimum(big, little)
-    ethertypes = np.full(len(rows), _AS_COUNTED, np.int64)
+    ethertypes = np.full(len(rows), AS_COUNTED, np.int64)
     ethertypes[family == _AF_INET] = 0x0800
     ethertypes[np.isin(family, _AF_INET6)] = 0x86DD
-    found.count("not IP: other address family", rows[ethertypes == _AS_COUNTED])
+    found.count("not IP: other address family", rows[ethertypes == AS_COUNTED])
     found.advance(rows, 4, ethertypes)
 
 
@@ -226,7 +152,7 @@ def _ppp_frame(found: Network, rows: Rows) -> None:
     """PPP, with or without the address and control bytes of its HDLC framing."""
     rows, raw = found.header(rows, 2, "PPP header")
     framed = raw.view(">u2") == 0xFF03
-    found.advance(rows, np.where(framed, 2, 0), _AS_PPP)
+    found.advance(rows, np.where(framed, 2, 0), AS_PPP)
 
 
 def _serial(found: Network, rows: Rows) -> None:
@@ -256,7 +182,7 @@ def _frame_relay(found: Network, rows: Rows) -> None:
     standard = octets[:, 2] == 3
     for nlpid, ethertype in ((0xCC, 0x0800), (0x8E, 0x86DD)):
         ethertypes[standard & (octets[:, 3] == nlpid)] = ethertype
-    good = (octets[:, 1] & 1 == 1) & (_KINDS[ethertypes] != LLC)
+    good = (octets[:, 1] & 1 == 1) & (KINDS[ethertypes] != LLC)
     found.count("not IP: Frame Relay", rows[~good])
     _follow(found, rows[good], 4, ethertypes[good])
 
@@ -269,17 +195,17 @@ def _pflog(found: Network, rows: Rows) -> None:
     whole = found.position[rows] + size <= found.end[rows]
     found.count("truncated PFLOG header", rows[~whole])
     rows, octets, size = rows[whole], octets[whole], size[whole]
-    ethertypes = np.full(len(rows), _AS_COUNTED, np.int64)
+    ethertypes = np.full(len(rows), AS_COUNTED, np.int64)
     ethertypes[octets[:, 1] == _AF_INET] = 0x0800
     ethertypes[np.isin(octets[:, 1], _AF_INET6)] = 0x86DD
-    found.count("not IP: other address family", rows[ethertypes == _AS_COUNTED])
+    found.count("not IP: other address family", rows[ethertypes == AS_COUNTED])
     found.advance(rows, size, ethertypes)
 
 
 def _slip(found: Network, rows: Rows) -> None:
     """A direction and what was left of a compressed header."""
     rows, _ = found.header(rows, 16, "SLIP header")
-    found.advance(rows, 16, _AS_VERSION)
+    found.advance(rows, 16, AS_VERSION)
 
 
 def _token_ring(found: Network, rows: Rows) -> None:
@@ -368,12 +294,12 @@ def _vlan(found: Network, rows: Rows) -> None:
 def _mpls(found: Network, rows: Rows) -> None:
     rows, raw = found.header(rows, 4, "MPLS label")
     bottom = raw.view(">u4") & 0x100 != 0
-    found.advance(rows, 4, np.where(bottom, _AS_VERSION, 0x8847))
+    found.advance(rows, 4, np.where(bottom, AS_VERSION, 0x8847))
 
 
 def _pppoe(found: Network, rows: Rows) -> None:
     rows, _ = found.header(rows, 6, "PPPoE header")
-    found.advance(rows, 6, _AS_PPP)
+    found.advance(rows, 6, AS_PPP)
 
 
 def _ppp(found: Network, rows: Rows) -> None:
@@ -383,10 +309,10 @@ def _ppp(found: Network, rows: Rows) -> None:
     protocol = raw.view("u1").astype(np.int64)
     long, raw = found.header(rows[~short], 2, "PPP header")
     for of, numbers, size in ((rows[short], protocol[short], 1), (long, raw.view(">u2").astype(np.int64), 2)):
-        ethertypes = np.full(len(of), _AS_COUNTED, np.int64)
+        ethertypes = np.full(len(of), AS_COUNTED, np.int64)
         for number, ethertype in ((0x21, 0x0800), (0x57, 0x86DD), (0x281, 0x8847)):
             ethertypes[numbers == number] = ethertype
-        found.count("not IP: PPP", of[ethertypes == _AS_COUNTED])
+        found.count("not IP: PPP", of[ethertypes == AS_COUNTED])
         found.advance(of, size, ethertypes)
 
 

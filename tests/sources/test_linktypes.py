@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from observer.losses import Losses
-from observer.sources import linktypes
-from observer.sources.linktypes import IPV4, IPV6, network
+from observer.sources.linktypes import network
+from observer.sources.network import COUNTED, IPV4, IPV6
 from tests.captures import MAC_A, MAC_B, ethernet, frames, ipv4, ipv6, radiotap, udp, wireless
 
 FOUR, SIX = ipv4(udp(), 17), ipv6(udp(), 17)
@@ -213,7 +213,7 @@ def test_what_holds_no_ip_is_counted_once(link_type: int, frame: bytes, reason: 
     losses = Losses()
     found = network(frames([frame], link_type), losses)
     assert losses.snapshot() == {("decode", reason): 1}
-    assert found.kind.tolist() == [linktypes.COUNTED]
+    assert found.kind.tolist() == [COUNTED]
 
 
 @pytest.mark.parametrize("flags", [0, 1, 2, 3])
@@ -230,8 +230,8 @@ def test_80211_of_any_bytes_is_counted_or_found(link_type: int, noise: bytes, pa
     mutated = whole[:place] + patch + whole[place + len(patch) :]
     losses = Losses()
     found = network(frames([noise, mutated, whole[:place]], link_type), losses)
-    assert (found.kind == linktypes.COUNTED).sum() == losses.total()
-    assert (found.position[found.kind != linktypes.COUNTED] < len(found.data)).all()
+    assert (found.kind == COUNTED).sum() == losses.total()
+    assert (found.position[found.kind != COUNTED] < len(found.data)).all()
 
 
 def test_link_types_mixed_in_a_batch() -> None:
