@@ -12,17 +12,20 @@ import pkgutil
 import types
 import typing
 import uuid
+import warnings
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from kafka.protocol.api_message import ApiMessage
 from kio.schema.errors import ErrorCode
 from kio.schema.index import api_key_map
 from kio.schema.types import TopicName
 from kio.serial import entity_writer
 
-for part in ("admin", "consumer", "metadata", "producer", "sasl"):
-    importlib.import_module(f"kafka.protocol.{part}")  # defines its messages
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)  # kafka-python reads its schemas by importlib's older way
+    for part in ("admin", "consumer", "metadata", "producer", "sasl"):
+        importlib.import_module(f"kafka.protocol.{part}")  # defines its messages
+    ApiMessage = importlib.import_module("kafka.protocol.api_message").ApiMessage
 
 CLIENT_ID = "samples-1"
 CORRELATION = 1_234_567
