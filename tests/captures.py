@@ -183,3 +183,47 @@ def obsolete(packet: bytes, ticks: int = SECOND * 10**6, index: int = 0, order: 
 
 def simple(packet: bytes, order: str = "<", wire: int | None = None) -> bytes:
     return block(3, struct.pack(order + "I", len(packet) if wire is None else wire) + packet, order)
+
+
+def vxlan(frame: bytes, vni: int = 7, *, flags: int = 8, port: int = 4789, source: int = 50000) -> bytes:
+    """A UDP datagram."""
+    return udp(struct.pack(">BxxxI", flags, vni << 8) + frame, source, port)
+
+
+def vxlan_gpe(packet: bytes, protocol: int, vni: int = 7) -> bytes:
+    return udp(struct.pack(">BxxBI", 0x0C, protocol, vni << 8) + packet, 50000, 4790)
+
+
+def geneve(packet: bytes, ethertype: int = 0x6558, vni: int = 7, *, options: bytes = b"") -> bytes:
+    return udp(struct.pack(">BBHI", len(options) // 4, 0, ethertype, vni << 8) + options + packet, 50000, 6081)
+
+
+def gre(
+    packet: bytes,
+    ethertype: int = 0x0800,
+    *,
+    checksum: bool = False,
+    key: int | None = None,
+    sequence: int | None = None,
+    flags: int = 0,
+) -> bytes:
+    """What follows the IP header."""
+    flags |= checksum << 15 | (key is not None) << 13 | (sequence is not None) << 12
+    words = [0] * checksum + [number for number in (key, sequence) if number is not None]
+    return struct.pack(">HH", flags, ethertype) + b"".join(struct.pack(">I", word) for word in words) + packet
+
+
+def erspan(frame: bytes, session: int = 5, *, version: int = 1, kind: int = 0, subheader: bytes = b"") -> bytes:
+    """Type II (version 1) or III (version 2) in GRE."""
+    head = struct.pack(">HHI", version << 12 | 9, session, 0)
+    if version == 2:
+        head += struct.pack(">HH", 0, kind << 10 | bool(subheader)) + subheader
+    return gre(head + frame, 0x88BE if version == 1 else 0x22EB, sequence=1)
+
+
+def gtp_u(
+    packet: bytes, teid: int = 9, *, flags: int = 0x30, kind: int = 0xFF, extensions: bytes | None = None
+) -> bytes:
+    """`extensions` starts with the type of the first one."""
+    more = b"" if extensions is None else b"\0\1\0" + extensions
+    return udp(struct.pack(">BBHI", flags, kind, len(more) + len(packet), teid) + more + packet, 2152, 2152)
