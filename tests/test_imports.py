@@ -21,7 +21,7 @@ STREET = [
     },
     {"observer.api"},
     {"observer.sources"},
-    {"observer.fragments", "observer.ip", "observer.decode"},
+    {"observer.fragments", "observer.tunnel", "observer.ip", "observer.decode"},
     {"observer.tuples", "observer.conntrack"},
     {"observer.stream"},
     {"observer.l7"},
