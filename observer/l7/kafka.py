@@ -25,6 +25,9 @@ from observer.record import L7Kind, L7Type
 PENDING_LIMIT: Final = 1_024
 """Requests of one connection that wait for their responses."""
 
+SURE_CLIENT_ID: Final = 3
+"""Octets of a client id that tell a request among other bytes; a shorter one needs a piece that is one request."""
+
 UNKNOWN_TOPIC: Final = "?"
 """What policy is asked of a topic whose name is not known: no topic is called so, and no rule can name it."""
 
@@ -59,7 +62,7 @@ class Kafka:
         self._synced = False  # a response was seen where it was waited for
         self._tokens = 0  # raw SASL tokens of the client that were not answered
         self._handshakes = False  # tokens may come: SaslHandshake v0 was asked
-        self._client_id: bytes | None = None
+        self._client_id: bytes | None = None  # of the last request; empty: it has none
         self._late: list[Message] = []  # told by a gap, given with the next bytes
 
     def feed(self, side: Side, data: bytes, time_ns: int) -> list[Message]:
@@ -177,8 +180,7 @@ class Kafka:
             head.version,
             id=head.correlation,
         )
-        if head.client_id:
-            self._client_id = head.client_id
+        self._client_id = head.client_id or b""
         if head.key == SASL_HANDSHAKE and head.version == 0:
             self._handshakes = True
         stream.left = head.size - head.length
@@ -332,15 +334,25 @@ class Kafka:
         """Look for the next message; where it starts, or what has to be kept."""
         if side is Side.SERVER:
             return self._search_response(stream, data, position)
+        unfinished = -1
         for match in _CANDIDATE.finditer(data, position):
-            found = is_request(data, match.start())
-            if found and self._client_id is not None:
-                head = read_head(data, match.start(), strict=True)
-                found = isinstance(head, Head) and head.client_id == self._client_id
-            if found is not False:
-                stream.searching = found is None
-                return match.start()
-        return max(position, len(data) - 6)  # a candidate may have begun
+            start = match.start()
+            head = read_head(data, start, strict=True)
+            if head is Sign.MORE and unfinished < 0:
+                unfinished = start
+            elif isinstance(head, Head) and self._is_sure(head, len(data) - start if start == position else 0):
+                stream.searching = not is_request(data, start)
+                if not stream.searching:
+                    return start
+        # The last octets may be the beginning of a candidate.
+        return unfinished if unfinished >= 0 else max(position, len(data) - 6)
+
+    def _is_sure(self, head: Head, piece: int) -> bool:
+        """Whether a request that was found among other bytes is one of this connection: by its client id."""
+        client_id = head.client_id or b""
+        if self._client_id is not None:
+            return client_id == self._client_id and (len(client_id) >= SURE_CLIENT_ID or piece == head.size)
+        return len(client_id) >= SURE_CLIENT_ID
 
     def _search_response(self, stream: _Stream, data: bytes, position: int) -> int:
         """A response begins where a piece does, and answers what is asked: correlation ids alone are small numbers."""
