@@ -71,6 +71,7 @@ class Roles(enum.IntEnum):
 # Looking members up in their class is slow, and this is done for every packet told.
 NEW, ESTABLISHED, REPLY, RELATED = TraceReason.NEW, TraceReason.ESTABLISHED, TraceReason.REPLY, TraceReason.RELATED
 UNKNOWN, PORTS, KNOWN = Roles.UNKNOWN, Roles.PORTS, Roles.KNOWN
+HAS_PORTS, NO_REPLY = int(Shape.PORTS), int(Shape.ICMP)
 TELL, DATA, ACKED, END = int(What.TELL), int(What.DATA), int(What.ACK), int(What.END)
 
 
@@ -164,12 +165,12 @@ class Connection:
     @property
     def client_port(self) -> int:
         """0 without ports."""
-        return int.from_bytes(self.client.key[32:34], "big") if self.client.key[40] == Shape.PORTS else 0
+        return int.from_bytes(self.client.key[32:34], "big") if self.client.key[40] == HAS_PORTS else 0
 
     @property
     def server_port(self) -> int:
         """0 without ports."""
-        return int.from_bytes(self.client.key[34:36], "big") if self.client.key[40] == Shape.PORTS else 0
+        return int.from_bytes(self.client.key[34:36], "big") if self.client.key[40] == HAS_PORTS else 0
 
     @property
     def last_ns(self) -> int:
@@ -319,7 +320,7 @@ class Conntrack:
             else:
                 is_reply, connection.roles = guess(key)
             connection.joined = not flags & SYN or is_reply
-        elif key[40] == Shape.PORTS:
+        elif key[40] == HAS_PORTS:
             # A datagram that comes first asks, unless it left a privileged port for an unprivileged one.
             is_reply = key[32] < 4 and key[34] >= 4 and key[32:34] != b"\0\0"
             connection.joined = is_reply
@@ -332,7 +333,7 @@ class Conntrack:
         connection.server.is_reply = True
         self._connections[connection.number] = connection
         self._halves[key] = half
-        if key[40] != Shape.ICMP:
+        if key[40] != NO_REPLY:
             # Both ends of a connection may have the same address and port; then there is one direction only.
             self._halves.setdefault(half.other.key, half.other)
         return half

@@ -57,6 +57,10 @@ HOT: Final[dict[str, str]] = {
 """The columns kept as contiguous arrays beside the records: masks over them cost a tenth of strided ones."""
 
 
+RAW: Final = np.dtype(f"V{RECORD.itemsize}")
+"""A record without its fields: numpy copies structures field by field, and this in one go."""
+
+
 class Columns:
     """The rows `start` to `start + length` of a store, one array a column, without copying.
 
@@ -172,6 +176,7 @@ class Store:
             self.first = start + count - self.capacity
         position = start % self.capacity
         room = min(count, self.capacity - position)
+        raw = self._records.view(RAW)
         for window, part in (
             (slice(position, position + room), slice(0, room)),
             (slice(0, count - room), slice(room, count)),
@@ -179,7 +184,7 @@ class Store:
             if part.start == part.stop:
                 continue
             rows = records[part]
-            self._records[window] = rows
+            raw[window] = rows.view(RAW)
             for name, column in self._hot.items():
                 column[window] = rows[name]
             self._nodes[window] = node if isinstance(node, int) else node[part]

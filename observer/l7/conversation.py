@@ -91,7 +91,8 @@ class Conversation:
         self._topic_ids = topic_ids
         self._ends = ends
         self._parser: Parser | None = None
-        self._probes = [_Probe(), _Probe()]
+        # Only while a stream is undecided: of datagrams, and of what was decided, there may be very many.
+        self._probes = [] if is_datagram else [_Probe(), _Probe()]
         self._quiet = False
         self._misses = 0
         self._late_pieces = 0 if KAFKA_PORTS.isdisjoint(ports) else LATE_PIECES
@@ -122,7 +123,7 @@ class Conversation:
         """`size` bytes of a side were lost."""
         if self._parser is not None:
             self._parser.gap(side.other if self.roles_swapped else side, size)
-        elif not self._quiet:
+        elif self._probes:
             skipped = self._probes[side].skipped + size
             self._probes[side] = _Probe()  # what follows may be a start again
             self._probes[side].skipped = skipped
@@ -131,7 +132,8 @@ class Conversation:
         """The side has sent its last byte (FIN, RST or the capture's end)."""
         if self._parser is not None:
             return self._parser.close(side.other if self.roles_swapped else side)
-        self._refuse(self._probes[side])
+        if self._probes:
+            self._refuse(self._probes[side])
         return []
 
     def _probe(self, side: Side, data: bytes, time_ns: int) -> list[Message]:
@@ -176,13 +178,13 @@ class Conversation:
 
     def _give_up(self) -> None:
         self._quiet = True
-        self._probes = [_Probe(), _Probe()]
+        self._probes = []
 
     def _start(self, side: Side, detection: Detection) -> list[Message]:
         """Give the parser what both sides have said."""
         self._begin(side, detection)
         probe, other = self._probes[side], self._probes[side.other]
-        self._probes = [_Probe(), _Probe()]
+        self._probes = []
         if (other.data or other.skipped) and not (other.refused and other.data):
             # What came is no start, or not yet while the side before it speaks: its position is unknown.
             self.gap(side.other, other.skipped or 1)

@@ -94,6 +94,9 @@ class _Exchange:
         self._by_id[key[:2]] = key
 
     def _forget(self, key: _Key) -> None:
+        if len(self._pending) == 1:
+            self._pending, self._by_id = {}, {}  # an emptied dict keeps its table, and most ports ask only once
+            return
         del self._pending[key]
         if self._by_id.get(key[:2]) == key:
             del self._by_id[key[:2]]
