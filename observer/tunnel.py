@@ -9,8 +9,10 @@ what is inside.
 from __future__ import annotations
 
 import enum
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any, Final
@@ -32,6 +34,11 @@ MAX_GTP_EXTENSIONS: Final = 8
 NETWORK_SIZE: Final = 8
 """Bytes of `Layer.network`."""
 
+MEMO_LIMIT: Final = 4096
+"""Networks whose digest is remembered."""
+
+_NETWORK: Final = struct.Struct(">BHq")
+
 
 class Kind(enum.IntEnum):
     """What carries the inner packet."""
@@ -48,6 +55,8 @@ class Kind(enum.IntEnum):
     MPLS = 9
     GTP_U = 10
 
+
+_KINDS: Final = tuple(Kind)
 
 HUBBLE: Final = (Kind.VXLAN, Kind.GENEVE)
 """What flow.Tunnel has a name for."""
@@ -82,7 +91,7 @@ Rows = npt.NDArray[np.intp]
 Octets = npt.NDArray[np.uint8]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Layer:
     """One set of outer headers, and the one around it."""
 
@@ -139,15 +148,18 @@ def make_layer(
     outer: Layer | None,
 ) -> Layer:
     """A layer of these outer headers; `number` -1 means none."""
-    known = Kind(kind)
+    known = _KINDS[kind]
+    between = b"" if known in _OVERLAYS else min(ends) + max(ends)
     # Both directions of a GTP-U tunnel have a TEID of their own.
-    named = (-1 if known is Kind.GTP_U else number).to_bytes(8, "big", signed=True)
-    between = b"" if known in _OVERLAYS else b"".join(sorted(ends))
-    within = b"" if outer is None else outer.network
-    network = blake2b(
-        b"".join((bytes((kind, vlan >> 8, vlan & 0xFF)), named, between, within)), digest_size=NETWORK_SIZE
-    ).digest()
+    named = -1 if known is Kind.GTP_U else number
+    network = _network(kind, named, vlan, between, b"" if outer is None else outer.network)
     return Layer(known, family, *ends, *ports, None if number < 0 else number, outer, network)
+
+
+@lru_cache(MEMO_LIMIT)
+def _network(kind: int, number: int, vlan: int, between: bytes, within: bytes) -> bytes:
+    named = _NETWORK.pack(kind, vlan, number)
+    return blake2b(b"".join((named, between, within)), digest_size=NETWORK_SIZE).digest()
 
 
 def announced(protocol: Octets, destination_port: npt.NDArray[np.uint16]) -> Octets:
