@@ -90,7 +90,7 @@ def read_section(decoded: Sequence[Field], cut: bool, losses: Losses) -> Section
         losses.count("http2", "malformed field", malformed)
     if cut:
         losses.count("http2", "header section cut short")
-    first_unknown = bool(decoded) and decoded[0][0] is None
+    first_unknown = decoded[0][0] is None if decoded else cut
     return Section(pseudo, fields, head, unknown, first_unknown, cut)
 
 

@@ -288,6 +288,7 @@ class Streams:
         message.extension = extension or None
         if request is not None:
             message.texts, message.method = request.texts, request.method
+            message.incomplete |= request.incomplete
             if not stream.pushed:
                 message.request = request
                 if time_ns >= request.time_ns:
