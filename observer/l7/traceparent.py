@@ -12,7 +12,7 @@ from typing import Final
 _NAME: Final = b"traceparent:"
 _FIELD: Final = re.compile(rb"^traceparent:[ \t]*([^\r\n]*?)[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
 _VALUE: Final = re.compile(  # 3.2.2: version ff is none, all zeros are no ids, 00 has nothing after its flags
-    rb"(?:(00)|(?!ff)[0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:\Z|(?(1)(?!)|-))"
+    rb"(?:(00)|(?!00|ff)[0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:\Z|(?(1)(?!)|-))"
 )
 
 
