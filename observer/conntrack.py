@@ -206,6 +206,8 @@ class Conntrack:
         self._losses = losses
         self._halves: dict[bytes, Half] = {}
         self._connections: dict[int, Connection] = {}
+        # Who sent a SYN, by the tuple without its network; as long as no packet came through a tunnel, nobody.
+        self._askers: dict[bytes, Half] | None = None
         self._number = 0
         self._swept_ns = 0
 
@@ -220,6 +222,8 @@ class Conntrack:
     def track(self, packets: Packets) -> Iterator[tuple[int, Half, int]]:
         """Yield (row, half, What bits) of the packets worth it, in order; END carries the row that made room."""
         get = self._halves.get
+        if packets.tunnel is not None and self._askers is None:
+            self._askers = {}
         columns = zip(
             keys(packets),
             packets.time_ns.tolist(),
@@ -241,7 +245,7 @@ class Conntrack:
                 for victim in self._make_room():
                     yield row, victim.client, END
                     self._forget(victim)
-                half = self._open(packets, row, key, flags)
+                half = self._answering(packets, row, key, flags) or self._open(packets, row, key, flags)
                 what = self.tell(half, time_ns, flags)
             half.packets += 1
             half.bytes += size
@@ -304,6 +308,25 @@ class Conntrack:
         half.wake_ns = 0 if half.wants_acks else time_ns + REPORT_NS
         return TELL
 
+    def _answering(self, packets: Packets, row: int, key: bytes, flags: int) -> Half | None:
+        """The half whose first packet this is, where it answers a SYN that passed in another tunnel, or in none.
+
+        A network of tunnels may have an id for each direction (Cilium's VNI is the sender's identity), or have tunnels
+        in one direction only. That the SYN-ACK confirms the number of the SYN tells it from equal addresses elsewhere.
+        """
+        if self._askers is None or flags & (SYN | ACK) != SYN | ACK or key[38] != TCP:
+            return None
+        asker = self._askers.get(reverse(key)[: KEY.size])
+        if asker is None or asker.other.packets or asker.isn != (int(packets.acknowledgment[row]) - 1) & 0xFFFFFFFF:
+            return None
+        half = asker.other
+        if self._halves.get(half.key) is half:
+            del self._halves[half.key]
+        half.key = key
+        half.isn = int(packets.sequence[row])
+        self._halves[key] = half
+        return half
+
     def _open(self, packets: Packets, row: int, key: bytes, flags: int) -> Half:
         """A new connection; the half that the packet belongs to."""
         self._number += 1
@@ -333,6 +356,8 @@ class Conntrack:
         connection.server.is_reply = True
         self._connections[connection.number] = connection
         self._halves[key] = half
+        if self._askers is not None and connection.protocol == TCP and flags & (SYN | ACK) == SYN:
+            self._askers[key[: KEY.size]] = half
         if key[40] != NO_REPLY:
             # Both ends of a connection may have the same address and port; then there is one direction only.
             self._halves.setdefault(half.other.key, half.other)
@@ -360,6 +385,8 @@ class Conntrack:
         for half in (connection.client, connection.server):
             if self._halves.get(half.key) is half:
                 del self._halves[half.key]
+            if self._askers is not None and self._askers.get(half.key[: KEY.size]) is half:
+                del self._askers[half.key[: KEY.size]]
             # Without these circles nobody has to wait for the garbage collector.
             del half.connection, half.other
 
