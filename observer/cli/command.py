@@ -6,6 +6,7 @@ does not know. Exit codes are Hubble's: 0, also when interrupted, and 1 for ever
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import sys
@@ -36,8 +37,7 @@ class Command(click.Command):
             result = super().invoke(ctx)
             sys.stdout.flush()
         except BrokenPipeError:
-            # What is still buffered has no reader either; without this the interpreter complains as it exits.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _forget_stdout()
             return None
         except KeyboardInterrupt:
             return None
@@ -75,6 +75,8 @@ class Command(click.Command):
 
 def run(command: click.Command, name: str, args: Sequence[str] | None = None) -> NoReturn:
     """Run `command` as a program and exit as Hubble's would."""
+    # Flows are many, stay long and hold no circles: by default all of them would be looked at again and again.
+    gc.set_threshold(50_000, 50, 100)
     try:
         code = command.main(args=args, prog_name=name, standalone_mode=False)
     except click.ClickException as error:
@@ -83,7 +85,16 @@ def run(command: click.Command, name: str, args: Sequence[str] | None = None) ->
         fail(str(error))
     except click.Abort:
         sys.exit(0)
+    except OSError as error:
+        # Files and sockets have errors of their own by now: what is left is a stdout that takes no more.
+        _forget_stdout()
+        fail(f"cannot write the output: {error.strerror or error}; choose another place for it")
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _forget_stdout() -> None:
+    """Let what is still buffered go nowhere; without this the interpreter complains as it exits."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def fail(message: str) -> NoReturn:
