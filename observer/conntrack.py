@@ -17,7 +17,7 @@ from observer.decode import Packets
 from observer.losses import Losses
 from observer.record import TcpFlag, TraceReason
 from observer.tunnel import Layer
-from observer.tuples import ICMP, ICMPV6, TCP, Shape, keys, quoted_key, reverse
+from observer.tuples import ICMP, ICMPV6, KEY, TCP, Shape, keys, quoted_key, reverse
 
 MAX_CONNECTIONS: Final = 65_536
 """Connections held; beyond, the ones silent for longest are forgotten."""

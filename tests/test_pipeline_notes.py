@@ -231,6 +231,34 @@ def test_equal_addresses_in_two_networks_are_two_connections():
         ]
 
 
+def handshake(acknowledgment):
+    """Request and answer in networks 7 and 8, as Cilium's VNI is the sender's identity."""
+    there, back = "10.0.0.1:40000", "10.0.0.2:80"
+    ask = [tcp(there, back, "S", sequence=999), tcp(there, back, "PA", GET, sequence=1000)]
+    tell = [
+        tcp(back, there, "SA", sequence=4999, acknowledgment=acknowledgment),
+        tcp(back, there, "PA", OK, sequence=5000),
+    ]
+    return ask, tell
+
+
+@pytest.mark.parametrize("numbers", [(7, 8), (7, None), (None, 7)])
+def test_directions_in_different_tunnels_are_one_connection_if_the_answer_confirms_it(numbers):
+    def passing(rows, number):
+        return [ethernet(ip_packet(row)) for row in rows] if number is None else wrapped(rows, number=number)
+
+    for acknowledgment, one in ((1000, True), (1001, False)):
+        ask, tell = (passing(rows, number) for rows, number in zip(handshake(acknowledgment), numbers, strict=True))
+        seen = Seen(frames_of=[ask[0], tell[0], ask[1], tell[1]])
+        flows = seen.flows()
+        assert len({record["connection"] for record in seen.store.take(np.arange(seen.store.next))[0]}) == (
+            1 if one else 2
+        )
+        assert [flow.is_reply.value for flow in flows] == [False, True, False, True]
+        assert [flow.tunnel.vni for flow in flows] == [numbers[0] or 0, numbers[1] or 0] * 2
+        assert (flows[-1].l7.latency_ns > 0) is one
+
+
 def test_other_tunnels_are_told_in_the_extension():
     packet = captures.ipv4(captures.tcp(flags=captures.SYN), 6)
     (flow,) = Seen(frames_of=[ethernet(ipv4(gre(packet, key=5), 47, "172.16.0.1", "172.16.0.2"))]).flows()
