@@ -234,9 +234,9 @@ def _golden_hellos(lines: Sequence[Golden]) -> Told:
     streams = set()
     for line in lines:
         if line["t"] == "tls_hello" and (ends := _golden_ends(line, "tcp")) in overs:  # else QUIC's
-            if (line["stream"], ends) not in streams:  # a second one answers HelloRetryRequest
+            if (line.get("stream"), ends) not in streams:  # a second one answers HelloRetryRequest
                 told[ends].append(_hello(line["sni"] or "", line["alpn"]))
-            streams.add((line["stream"], ends))
+            streams.add((line.get("stream"), ends))
     return told
 
 
