@@ -92,6 +92,68 @@ def test_a_missing_message_is_named(gone: int) -> None:
     assert "only the golden has" in differences[0]
 
 
+TLS_TO = {**TO, "dport": 443}
+HELLO: Golden = {"t": "tls_hello", **TLS_TO, "stream": 3, "sni": "web.test", "alpn": ["h2"]}
+TLS_L4 = {**L4, "proto": "tcp", **TLS_TO}
+
+
+def told(ends: Golden, **words: Any) -> flow_pb2.Flow:
+    made = flow(ends, Type=flow_pb2.L3_L4)
+    ours = Struct()
+    ours.update(words)
+    made.extensions.Pack(ours)
+    return made
+
+
+GREETED = told(TLS_TO, tls={"server_name": "web.test", "alpn": ["h2"], "version": "TLS 1.3"})
+
+
+@pytest.mark.parametrize(
+    ("golden", "flows", "differences"),
+    [
+        ([TLS_L4, HELLO], [GREETED], 0),
+        ([TLS_L4, HELLO], [GREETED, GREETED], 0),  # later flows of the connection say it too
+        ([TLS_L4, HELLO, HELLO], [GREETED], 0),  # the second one answers HelloRetryRequest
+        ([TLS_L4, HELLO, {**HELLO, "stream": 4}], [GREETED], 1),
+        ([TLS_L4, {**HELLO, "sni": None}], [GREETED], 2),
+        ([TLS_L4, {**HELLO, "alpn": []}], [GREETED], 2),
+        ([TLS_L4], [GREETED], 1),
+        ([TLS_L4, HELLO], [flow(TLS_TO)], 1),
+        ([TLS_L4, HELLO, {**HELLO, "sport": 9}], [GREETED], 0),  # QUIC's: no TCP packets with these ends
+    ],
+)
+def test_hellos(golden: list[Golden], flows: list[flow_pb2.Flow], differences: int) -> None:
+    assert len(compare(golden, flows)) == differences
+
+
+OUTER = {**L4, "proto": "udp", "src": "172.16.0.1", "sport": 5, "dst": "172.16.0.2", "dport": 4789}
+INNER = {**L4, "layer": "inner", "proto": "tcp", **TO}
+IPIP = {**OUTER, "proto": "ip", "sport": None, "dport": None}
+
+
+def tunnelled(port: int = 4789) -> flow_pb2.Flow:
+    made = flow(TO)
+    made.tunnel.IP.source, made.tunnel.IP.destination = "172.16.0.1", "172.16.0.2"
+    made.tunnel.l4.UDP.source_port, made.tunnel.l4.UDP.destination_port = 5, port
+    return made
+
+
+@pytest.mark.parametrize(
+    ("golden", "flows", "differences"),
+    [
+        ([OUTER, INNER], [tunnelled()], 0),
+        ([OUTER, INNER], [flow(TO)], 1),
+        ([OUTER, INNER], [tunnelled(6081)], 2),
+        ([OUTER], [tunnelled()], 1),
+        ([IPIP, INNER], [told(TO, tunnel={"source": "172.16.0.1", "destination": "172.16.0.2"})], 0),
+        ([IPIP, INNER], [told(TO, tunnel={"source": "172.16.0.1", "destination": "172.16.0.3"})], 1),
+        ([OUTER, INNER], [flow(TO), flow({**OUTER, "proto": "udp"})], 0),  # some entered, some not: both are told
+    ],
+)
+def test_tunnels(golden: list[Golden], flows: list[flow_pb2.Flow], differences: int) -> None:
+    assert len(compare(golden, flows)) == differences
+
+
 def test_the_order_within_a_direction_counts() -> None:
     swapped = [FLOWS[0], FLOWS[3], FLOWS[2], FLOWS[1], *FLOWS[4:]]
     assert len(compare(GOLDEN, swapped)) == 2
