@@ -8,7 +8,6 @@ become names where a response has told them. It refuses to know records, groups'
 
 from __future__ import annotations
 
-import re
 import uuid
 from collections import deque
 from collections.abc import Mapping
@@ -25,14 +24,20 @@ from observer.record import L7Kind, L7Type
 PENDING_LIMIT: Final = 1_024
 """Requests of one connection that wait for their responses."""
 
+UNAWAITED_LIMIT: Final = 64
+"""Produce requests without acks that are remembered, in case that they are answered."""
+
 SURE_CLIENT_ID: Final = 3
 """Octets of a client id that tell a request among other bytes; a shorter one needs a piece that is one request."""
+
+SEARCH_LIMIT: Final = 4_096
+"""How often a connection's client id may stand in what is no request, while one is looked for."""
 
 UNKNOWN_TOPIC: Final = "?"
 """What policy is asked of a topic whose name is not known: no topic is called so, and no rule can name it."""
 
 _RESPONSE_HEAD: Final = 8
-_CANDIDATE: Final = re.compile(rb"(?=[\x00-\x10](?!\x00\x00[\x00-\x07])[\x00-\xff]{3}\x00[\x00-\x5f]\x00)")
+_BEFORE_CLIENT_ID: Final = 12  # octets of a request: its length, API key, version and correlation id
 
 
 class _Stream:
@@ -59,10 +64,13 @@ class Kafka:
         self._ends = ends
         self._streams = (_Stream(), _Stream())
         self._pending: deque[Message] = deque()
+        # Without acks no answer comes; librdkafka's mock broker gives one all the same.
+        self._unawaited: deque[Message] = deque(maxlen=UNAWAITED_LIMIT)
         self._synced = False  # a response was seen where it was waited for
         self._tokens = 0  # raw SASL tokens of the client that were not answered
         self._handshakes = False  # tokens may come: SaslHandshake v0 was asked
-        self._client_id: bytes | None = None  # of the last request; empty: it has none
+        self._client_id = b""  # of the last request; empty: it has none
+        self._tries = SEARCH_LIMIT
         self._late: list[Message] = []  # told by a gap, given with the next bytes
 
     def feed(self, side: Side, data: bytes, time_ns: int) -> list[Message]:
@@ -73,7 +81,7 @@ class Kafka:
         if stream.held:
             data = stream.held + data
             stream.held = b""
-        while position < len(data):
+        while position < len(data) and not self.opaque:
             if stream.searching:
                 position = self._search(side, stream, data, position)
                 if stream.searching:
@@ -251,11 +259,15 @@ class Kafka:
             self._losses.count("kafka", "malformed request" if side is Side.CLIENT else "malformed response")
         if side is Side.CLIENT:
             self._name(message, walk, whole=not walk.malformed)
-            if not (message.method == PRODUCE and walk.acks == 0):
+            if message.method == PRODUCE and walk.acks == 0:
+                self._unawaited.append(message)
+            else:
                 self._ask(message)
         else:
-            message.code = walk.error
-            message.incomplete |= walk.malformed
+            message.incomplete |= walk.malformed or bool(walk.untold)
+            message.code = walk.error or None if message.incomplete else walk.error
+            if walk.untold:
+                self._losses.count("kafka", "response too long")
             if walk.pairs:
                 self._topic_ids.learn(self._ends, walk.pairs)
         out.append(message)
@@ -322,10 +334,11 @@ class Kafka:
         pending = self._pending
         if pending and pending[0].id == correlation:
             return pending.popleft()
-        for index, request in enumerate(pending):
-            if request.id == correlation:
-                del pending[index]
-                return request
+        for requests in (pending, self._unawaited):
+            for index, request in enumerate(requests):
+                if request.id == correlation:
+                    del requests[index]
+                    return request
         return None
 
     # After lost bytes
@@ -334,25 +347,28 @@ class Kafka:
         """Look for the next message; where it starts, or what has to be kept."""
         if side is Side.SERVER:
             return self._search_response(stream, data, position)
-        unfinished = -1
-        for match in _CANDIDATE.finditer(data, position):
-            start = match.start()
-            head = read_head(data, start, strict=True)
-            if head is Sign.MORE and unfinished < 0:
-                unfinished = start
-            elif isinstance(head, Head) and self._is_sure(head, len(data) - start if start == position else 0):
-                stream.searching = not is_request(data, start)
-                if not stream.searching:
-                    return start
-        # The last octets may be the beginning of a candidate.
-        return unfinished if unfinished >= 0 else max(position, len(data) - 6)
-
-    def _is_sure(self, head: Head, piece: int) -> bool:
-        """Whether a request that was found among other bytes is one of this connection: by its client id."""
-        client_id = head.client_id or b""
-        if self._client_id is not None:
-            return client_id == self._client_id and (len(client_id) >= SURE_CLIENT_ID or piece == head.size)
-        return len(client_id) >= SURE_CLIENT_ID
+        client_id = self._client_id
+        if len(client_id) < SURE_CLIENT_ID:
+            head = read_head(data, position, strict=True)
+            stream.searching = not (
+                isinstance(head, Head) and head.size == len(data) - position and is_request(data, position)
+            )
+            return position if not stream.searching else len(data)
+        needle = len(client_id).to_bytes(2, "big") + client_id
+        found = data.find(needle, position + _BEFORE_CLIENT_ID)
+        while found >= 0:
+            start = found - _BEFORE_CLIENT_ID
+            if isinstance(read_head(data, start, strict=True), Head) and is_request(data, start):
+                stream.searching = False
+                return start
+            self._tries -= 1
+            if not self._tries:
+                self._losses.count("kafka", "no request found after lost bytes")
+                self.opaque = True
+                return len(data)
+            found = data.find(needle, found + 1)
+        # The last octets may be the beginning of a request.
+        return max(position, len(data) - _BEFORE_CLIENT_ID - len(needle) + 1)
 
     def _search_response(self, stream: _Stream, data: bytes, position: int) -> int:
         """A response begins where a piece does, and answers what is asked: correlation ids alone are small numbers."""

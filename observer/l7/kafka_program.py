@@ -18,7 +18,13 @@ NAME_LIMIT: Final = 255
 """Octets of a topic name; Kafka itself allows 249."""
 
 TOPICS_LIMIT: Final = 1_024
-"""Topics kept of one request, and topic ids learned from one response."""
+"""Topics kept of one request; what names more is read no further."""
+
+PAIRS_LIMIT: Final = 4_096
+"""Topic ids learned from one response."""
+
+STEPS_LIMIT: Final = 1 << 17
+"""Steps of one message: some 10,000 partitions."""
 
 PROGRAMS: Final = 1_024
 """Programs kept; there are fewer (key, version) pairs."""
@@ -62,6 +68,7 @@ class Program(NamedTuple):
 
     steps: tuple[Step, ...]
     flexible: bool
+    answers: bool = False  # of a response: names of topics matter only with their ids
 
 
 NOTHING: Final = Program((), False)
@@ -92,7 +99,7 @@ def request_program(api: Api, version: int) -> Program:
 def response_program(api: Api, version: int) -> Program:
     """What reads a response behind its correlation id."""
     # Its header never has tagged fields, so that clients of every version can read it (KIP-511).
-    return _flat(api, api.response, version, tagged=api.key != API_VERSIONS)
+    return _flat(api, api.response, version, tagged=api.key != API_VERSIONS)._replace(answers=True)
 
 
 def _flat(api: Api, words: str, version: int, tagged: bool) -> Program:
@@ -102,7 +109,7 @@ def _flat(api: Api, words: str, version: int, tagged: bool) -> Program:
     _lay(program(words), version, flexible, steps)
     read = [index for index, step in enumerate(steps) if step.code in _READ]
     if not read:
-        return NOTHING
+        return Program((), flexible)
     steps[read[-1]] = steps[read[-1]]._replace(final=True)
     return Program(tuple(steps), flexible)
 
@@ -116,7 +123,10 @@ def _lay(ops: Sequence[Op], version: int, flexible: bool, steps: list[Step]) -> 
             continue
         kind, start = op.kind, len(steps)
         if kind is Kind.SKIP:
-            steps.append(Step(Code.SKIP, op.size))
+            size = op.size
+            if before is Kind.SKIP:
+                size += steps.pop().size
+            steps.append(Step(Code.SKIP, size))
             least += op.size
         elif kind is Kind.LIST:
             steps.append(Step(Code.LIST, op.size))
@@ -130,6 +140,8 @@ def _lay(ops: Sequence[Op], version: int, flexible: bool, steps: list[Step]) -> 
                 size = 1
             steps.append(Step(Code.NEXT, 0, start + 1))
             steps[start] = Step(Code.LOOP, size, len(steps))
+            if [step.code for step in steps[start + 1 :]] == [Code.SKIP, Code.NEXT]:
+                steps[start:] = [Step(Code.LIST, size)]
             least += 1
         elif kind is Kind.STRUCT:
             least += _lay(op.body, version, flexible, steps) + _tags(flexible, steps)
@@ -157,13 +169,32 @@ class Walk:
     """One message on its way through its program."""
 
     __slots__ = (
-        "_at", "_counts", "_flexible", "_id_kept", "_named", "_skip", "_steps", "_tags", "_topic_resource",
-        "acks", "done", "error", "first_count", "malformed", "pairs", "topics", "untold",
+        "_answers",
+        "_at",
+        "_counts",
+        "_flexible",
+        "_id_kept",
+        "_left",
+        "_named",
+        "_skip",
+        "_steps",
+        "_tags",
+        "_topic_resource",
+        "acks",
+        "done",
+        "error",
+        "first_count",
+        "malformed",
+        "pairs",
+        "topics",
+        "untold",
     )  # fmt: skip
 
     def __init__(self, program: Program) -> None:
         self._steps = program.steps
         self._flexible = program.flexible
+        self._answers = program.answers
+        self._left = STEPS_LIMIT
         self._at = 0
         self._counts: list[int] = []  # of the loops it is in: rounds left, this one included
         self._skip = 0  # octets still to pass over
@@ -178,7 +209,7 @@ class Walk:
         self.pairs: list[tuple[int, bytes]] = []
         """Ids that came with their names."""
         self.untold = 0
-        """Topics whose names are too long, or that are too many."""
+        """Topics whose names are too long; one for all that are too many."""
         self.error: int | None = None
         """The first error code that is not 0; None while there was none at all."""
         self.acks: int | None = None
@@ -208,6 +239,11 @@ class Walk:
                 if self._skip:
                     return position
             if self._at == len(steps):
+                self.done = True
+                return position
+            self._left -= 1
+            if self._left < 0:
+                self.untold += 1
                 self.done = True
                 return position
             after = self._step(steps[self._at], data, position, end, limit)
@@ -322,7 +358,7 @@ class Walk:
         number = int.from_bytes(data[position : position + _ID_SIZE], "big")
         before = self._steps[self._at - 1].code is Code.TOPIC
         if number and step.paired and before and self._named is not None:
-            if len(self.pairs) < TOPICS_LIMIT:
+            if len(self.pairs) < PAIRS_LIMIT:
                 self.pairs.append((number, self._named))
         elif number:
             self._id_kept = self._keep(number)
@@ -330,10 +366,13 @@ class Walk:
         return position + _ID_SIZE
 
     def _keep(self, topic: bytes | int) -> bool:
+        if self._answers:
+            return False
         if len(self.topics) < TOPICS_LIMIT:
             self.topics.append(topic)
             return True
         self.untold += 1
+        self.done = True
         return False
 
     def _read(self, step: Step) -> None:

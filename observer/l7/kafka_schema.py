@@ -129,7 +129,7 @@ _TABLE: Final = (
         ("4@3+ [ 4 string 4 string@1+ ] string@2+ 4@1+ [ error topic id@10+ 1@1+ [ error 8 4@7+ 4* 4* 4*@5+ ] "
             "4@8+ ] 4@8-10 error@13+")),
     Api(4, "leaderandisr", 0, 7, 4,
-        "4 1@7+ 4 8@2+ 1@5+ [ topic 20 4* 4 4* 1@1+ ]@-1 [ topic id@5+ [ 20 4* 4 4* 4*@3+ 4*@3+ 1 1@6+ ] ]@2+",
+        "4 1@7+ 4 8@2+ 1@5+ [ topic 16 4* 4 4* 1@1+ ]@-1 [ topic id@5+ [ 16 4* 4 4* 4*@3+ 4*@3+ 1 1@6+ ] ]@2+",
         "error"),
     Api(5, "stopreplica", 0, 4, 2, "4 1@4+ 4 8@1+ 1@-2 [ topic 4 ]@0 [ topic 4* ]@1-2 [ topic [ 9 ] ]@3+", "error"),
     Api(6, "updatemetadata", 0, 8, 6,
