@@ -2,8 +2,8 @@
 
 `Frames` enter, a `Network` leaves: per frame the position of the IP header, which IP it is, MACs and VLAN. Refuses to
 read the IP header itself; what holds no IP is counted by name. Layouts: https://www.tcpdump.org/linktypes.html,
-IEEE 802.1Q, RFC 3032 (MPLS), RFC 1661 and 2516 (PPP, PPPoE), RFC 1042 (SNAP), RFC 2427 (Frame Relay). 802.11 goes frame
-by frame through dpkt.
+IEEE 802.1Q, RFC 3032 and 4448 (MPLS), RFC 1661 and 2516 (PPP, PPPoE), RFC 1042 (SNAP), RFC 2427 (Frame Relay). 802.11
+goes frame by frame through dpkt.
 """
 
 from __future__ import annotations
@@ -17,11 +17,14 @@ import numpy.typing as npt
 from observer.losses import Losses
 from observer.sources import ieee80211
 from observer.sources.frames import Frames
+from observer.sources.gather import gather
 from observer.sources.network import (
     AS_COUNTED,
+    AS_ETHERNET,
     AS_PPP,
     AS_VERSION,
     COUNTED,
+    ETHERNET,
     IPV4,
     IPV6,
     KINDS,
@@ -295,6 +298,10 @@ def _mpls(found: Network, rows: Rows) -> None:
     rows, raw = found.header(rows, 4, "MPLS label")
     bottom = raw.view(">u4") & 0x100 != 0
     found.advance(rows, 4, np.where(bottom, AS_VERSION, 0x8847))
+    rows = rows[bottom]
+    rows = rows[found.position[rows] + 4 <= found.end[rows]]
+    wired = rows[gather(found.data, found.position[rows], 1).view("u1") >> 4 == 0]
+    found.advance(wired, 4, AS_ETHERNET)  # the control word of a pseudowire (RFC 4385, 3), of Ethernet most likely
 
 
 def _pppoe(found: Network, rows: Rows) -> None:
@@ -345,6 +352,7 @@ _TAGS: Final[dict[int, Callable[[Network, Rows], None]]] = {
     PPP: _ppp,
     LLC: _llc,
     VERSION: _version,
+    ETHERNET: _ethernet,
 }
 
 _LINK_TYPES: Final[dict[int, Callable[[Network, Rows], None]]] = {

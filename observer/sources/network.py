@@ -18,12 +18,12 @@ from observer.sources.gather import gather
 Rows = npt.NDArray[np.intp]
 
 # Kinds of header that an ethertype announces; from TAG on, one that another header follows.
-COUNTED, IPV4, IPV6, OTHER, VLAN, MPLS, PPPOE, PPP, LLC, VERSION = range(10)
+COUNTED, IPV4, IPV6, OTHER, VLAN, MPLS, PPPOE, PPP, LLC, VERSION, ETHERNET = range(11)
 
 # What link layers name without an ethertype: numbers behind the ethertypes.
-AS_PPP, AS_VERSION, AS_COUNTED = 0x10000, 0x10001, 0x10002
+AS_PPP, AS_VERSION, AS_COUNTED, AS_ETHERNET = 0x10000, 0x10001, 0x10002, 0x10003
 
-KINDS: Final = np.full(0x10003, OTHER, np.uint8)
+KINDS: Final = np.full(0x10004, OTHER, np.uint8)
 KINDS[:1536] = LLC  # a length, IEEE 802.3
 KINDS[0x0800] = IPV4
 KINDS[0x86DD] = IPV6
@@ -33,6 +33,7 @@ KINDS[0x8864] = PPPOE
 KINDS[AS_PPP] = PPP
 KINDS[AS_VERSION] = VERSION
 KINDS[AS_COUNTED] = COUNTED
+KINDS[AS_ETHERNET] = ETHERNET
 
 _NOT_IP: Final = {
     0x0806: "ARP",
