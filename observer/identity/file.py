@@ -205,7 +205,9 @@ def _reserved(fields: Mapping[str, Value], labels: Iterable[str]) -> ReservedIde
     if "entity" in fields:
         name = fields["entity"].string()
         if name not in _RESERVED_BY_NAME:
-            raise fields["entity"].error(f"unknown entity {name!r}; one of {', '.join(_RESERVED_BY_NAME)}")
+            raise fields["entity"].error(
+                f"unknown entity {fields['entity'].shown}; one of {', '.join(_RESERVED_BY_NAME)}"
+            )
         return _RESERVED_BY_NAME[name]
     if "identity" in fields:
         number = fields["identity"].integer(1, IDENTITY_LIMIT)
@@ -215,14 +217,18 @@ def _reserved(fields: Mapping[str, Value], labels: Iterable[str]) -> ReservedIde
                     f"no reserved identity is {number}; label sets count from {FIRST_IDENTITY}"
                 )
             return ReservedIdentity(number)
+    found: list[ReservedIdentity] = []
     for label in labels:
         source, _, key = label.partition(":")
         if source == "reserved":
             name = key.partition("=")[0]
             if name not in _RESERVED_BY_NAME:
                 raise fields["labels"].error(f"unknown reserved label {name!r}; one of {', '.join(_RESERVED_BY_NAME)}")
-            return _RESERVED_BY_NAME[name]
-    return None
+            found.append(_RESERVED_BY_NAME[name])
+    for first in (ReservedIdentity.HOST, ReservedIdentity.KUBE_APISERVER):  # a node may be several things at once
+        if first in found:
+            return first
+    return found[0] if found else None
 
 
 def _pair(value: Value) -> tuple[str, str]:

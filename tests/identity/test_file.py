@@ -24,6 +24,8 @@ endpoints:
   - {identity: 1, ips: [192.168.0.1]}
   - {labels: {"reserved:kube-apiserver": "", zone: a}, ips: [192.168.0.3]}
   - {pod: kube-system/proxy, ips: [192.168.0.4], identity: 6}
+  - {labels: {"reserved:kube-apiserver": "", "reserved:host": ""}, ips: [192.168.0.5]}
+  - {labels: {"reserved:remote-node": "", "reserved:kube-apiserver": ""}, ips: [192.168.0.6]}
   - {labels: {"container:app": printer}, ips: [10.8.0.1]}
 namespaces: {mail: {labels: {floor: "2"}}, empty: }
 services: [{name: mail/smtp, ips: [10.96.0.25, "fd96::25"]}]
@@ -61,6 +63,8 @@ ENDPOINTS = [
     ("192.168.0.1", Endpoint(1, "west", labels=("reserved:host",))),
     ("192.168.0.3", Endpoint(7, "west", labels=("k8s:zone=a", "reserved:kube-apiserver"))),
     ("192.168.0.4", Endpoint(6, "west", "kube-system", "proxy", ("reserved:remote-node",))),
+    ("192.168.0.5", Endpoint(1, "west", labels=("reserved:host", "reserved:kube-apiserver"))),
+    ("192.168.0.6", Endpoint(7, "west", labels=("reserved:kube-apiserver", "reserved:remote-node"))),
     ("10.8.0.1", Endpoint(259, "west", labels=("container:app=printer",))),
     ("10.96.0.25", Endpoint(9, "west", labels=("reserved:world-ipv4",), service=("mail", "smtp"))),
     ("fd96::25", Endpoint(10, "west", labels=("reserved:world-ipv6",), service=("mail", "smtp"))),
