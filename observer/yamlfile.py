@@ -169,7 +169,9 @@ def read_documents(path: str | Path, error_class: ErrorClass) -> Iterator[Value]
         raise error_class(f"{file}{line}: not valid YAML: {problem}; correct the line or its indentation") from None
     except (yaml.YAMLError, UnicodeError) as error:
         problem = " ".join(str(error).split())[:200]
-        raise error_class(f"{file}: not valid YAML: {problem}; save it as UTF-8 text") from None
+        position = getattr(error, "position", None)  # of a byte that is no text: the reader knows no lines
+        line = ":" + str(raw.count(b"\n", 0, position) + 1) if isinstance(position, int) else ""
+        raise error_class(f"{file}{line}: not valid YAML: {problem}; save it as UTF-8 text") from None
 
 
 def _one_line(text: str) -> str:

@@ -82,14 +82,16 @@ def parse_policy(document: Value) -> tuple[Policy, list[str]]:
     kind = fields["kind"].string()
     if "apiVersion" not in fields:
         raise document.error("apiVersion is missing; write apiVersion: cilium.io/v2")
-    if (version := fields["apiVersion"].string()) != "cilium.io/v2":
-        raise fields["apiVersion"].error(f"{kind} of version {version!r} is not read; write cilium.io/v2")
+    if fields["apiVersion"].string() != "cilium.io/v2":
+        raise fields["apiVersion"].error(
+            f"{kind} of version {fields['apiVersion'].shown} is not read; write cilium.io/v2"
+        )
     if "metadata" not in fields:
         raise document.error("metadata is missing; write metadata: {name: ...}")
     metadata = fields["metadata"].fields(_METADATA)
     if "name" not in metadata:
         raise fields["metadata"].error("name is missing; a policy needs one")
-    namespace = metadata["namespace"].string() if "namespace" in metadata else ""
+    namespace = metadata["namespace"].name() if "namespace" in metadata and not metadata["namespace"].empty else ""
     if kind == CLUSTERWIDE and namespace:
         raise metadata["namespace"].error(f"a {CLUSTERWIDE} has no namespace; take it out, or write {NAMESPACED}")
     if kind == NAMESPACED:
@@ -260,7 +262,7 @@ def _expression(value: Value) -> Requirement:
             raise value.error(f"{name} is missing; as in {{key: app, operator: In, values: [web]}}")
     operator = fields["operator"].string()
     if operator not in OPERATORS:
-        raise fields["operator"].error(f"unknown operator {operator!r}; one of {', '.join(OPERATORS)}")
+        raise fields["operator"].error(f"unknown operator {fields['operator'].shown}; one of {', '.join(OPERATORS)}")
     values = [item.string() for item in fields["values"].items()] if "values" in fields else []
     if operator in ("In", "NotIn") and not values:
         raise value.error(f"operator {operator} needs values; or use Exists, DoesNotExist")

@@ -118,7 +118,9 @@ def _ports(value: Value) -> Ports:
             raise fields["endPort"].error("a named port has no endPort; write the number of the port")
         return Ports(0, 0, protocols, text.lower())
     if not _NUMBER.fullmatch(text) or int(text) > 65535:
-        raise fields["port"].error(f"must be a number from 1 to 65535, 0 for every port, or a name, not {text!r}")
+        raise fields["port"].error(
+            f"must be a number from 1 to 65535, 0 for every port, or a name, not {fields['port'].shown}"
+        )
     port = int(text)
     if not port:
         if end:
@@ -174,7 +176,9 @@ def _header_match(value: Value) -> HeaderRule | None:
     text = fields["value"].string() if "value" in fields else ""
     mismatch = fields["mismatch"].string() if "mismatch" in fields else ""
     if mismatch and mismatch not in MISMATCH_ACTIONS:
-        raise fields["mismatch"].error(f"unknown action {mismatch!r}; one of {', '.join(MISMATCH_ACTIONS)}")
+        raise fields["mismatch"].error(
+            f"unknown action {fields['mismatch'].shown}; one of {', '.join(MISMATCH_ACTIONS)}"
+        )
     return None if mismatch else HeaderRule(name.lower(), text or None)
 
 
@@ -184,11 +188,11 @@ def _kafka_rule(value: Value) -> KafkaRule:
     keys: frozenset[int] | None = None
     if role := text.get("role"):
         if role.lower() not in ROLES:
-            raise fields["role"].error(f"unknown role {role!r}; produce or consume")
+            raise fields["role"].error(f"unknown role {fields['role'].shown}; produce or consume")
         keys = ROLES[role.lower()]
     if api_key := text.get("apiKey"):
         if api_key.lower() not in API_KEYS:
-            raise fields["apiKey"].error(f"unknown API key {api_key!r}; one of {', '.join(API_KEYS)}")
+            raise fields["apiKey"].error(f"unknown API key {fields['apiKey'].shown}; one of {', '.join(API_KEYS)}")
         keys = (keys or frozenset()) | {API_KEYS[api_key.lower()]}
     version: int | None = None
     if text.get("apiVersion"):
@@ -220,7 +224,7 @@ def _icmp_type(value: Value) -> IcmpType:
     name = fields["family"].string() if "family" in fields else "IPv4"
     families = {"IPv4": 4, "IPv6": 6, "": 4}
     if name not in families:
-        raise fields["family"].error(f"unknown family {name!r}; IPv4 or IPv6")
+        raise fields["family"].error(f"unknown family {fields['family'].shown}; IPv4 or IPv6")
     family = families[name]
     type_ = fields["type"]
     if type_.type != "str":

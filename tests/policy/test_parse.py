@@ -50,6 +50,17 @@ REFUSED = [
         "spec.ingress[1].fromEndpoint: unknown field; did you mean fromEndpoints?",
     ),
     ("wrong way", f"{{{E}ingress: [{{toEndpoints: []}}]}}", "spec.ingress[0].toEndpoints: unknown field"),
+    (
+        "operator of a book's length",
+        f"{{endpointSelector: {{matchExpressions: [{{key: a, operator: {'x' * 5000}}}]}}, ingress: [{{}}]}}",
+        f"spec.endpointSelector.matchExpressions[0].operator: unknown operator '{'x' * 57}...'; one of",
+    ),
+    (
+        "port of a book's length",
+        f"{{{E}ingress: [{{toPorts: [{{ports: [{{port: {'x' * 5000}}}]}}]}}]}}",
+        f"spec.ingress[0].toPorts[0].ports[0].port: must be a number from 1 to 65535, 0 for every port, or a name, "
+        f"not '{'x' * 57}...'",
+    ),
     ("section no list", f"{{{E}ingress: {{}}}}", "spec.ingress: must be a list, not a mapping"),
     ("entry no mapping", f"{{{E}ingress: [null]}}", "spec.ingress[0]: must be a mapping"),
     (
@@ -386,6 +397,10 @@ DOCUMENTS = [
     (
         "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\nmetadata: {name: p}\nspecification: {}\n",
         ":4: specification: unknown field",
+    ),
+    (
+        'apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\nmetadata: {name: p, namespace: "a\\eb"}\nspec: {}\n',
+        ":3: metadata.namespace: must be a name, not 'a\\x1bb'",
     ),
     (
         "apiVersion: cilium.io/v2\nkind: CiliumClusterwideNetworkPolicy\nmetadata: {name: p, namespace: a}\nspec: {}\n",
