@@ -146,7 +146,7 @@ class FlowView:
     def detail(self, sequence: int) -> list[tuple[str, str]]:
         """Every field worth reading as (name, value) lines; empty when the ring has given the flow up."""
         flow = self.flow(sequence)
-        return [] if flow is None else [(name, escape(value)) for name, value in detail_lines(flow)]
+        return [] if flow is None else [(escape(name), escape(value)) for name, value in detail_lines(flow)]
 
 
 def cells(flow: Any) -> Row:

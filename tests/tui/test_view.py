@@ -5,7 +5,10 @@ from google.protobuf.json_format import ParseDict
 from rich.cells import cell_len
 
 from observer.api import flow_pb2
-from tui.view import cells, detail_lines, duration, fit, layout
+from observer.store import Store
+from observer.wire import FlowDecoder
+from tui.view import FlowView, cells, detail_lines, duration, fit, layout
+from tui.widgets.status import Reading, StatusLine
 
 
 @pytest.mark.parametrize("width", [80, 100, 119, 120, 160, 200, 400])
@@ -113,6 +116,23 @@ def test_the_detail_tells_the_verdict_and_its_rule_first():
     assert by_name["  workload"] == "Deployment/payment"
     assert by_name["addresses"] == "10.0.3.12 to 10.0.3.11"
     assert by_name["direction"] == "ingress"
+
+
+def test_nothing_of_a_header_reaches_the_terminal_raw():
+    store = Store(4)
+    flow = refused()
+    flow.l7.http.headers.add(key="X-\x1b[2J", value="\x1b]0;pwn\x07")
+    records, extras = FlowDecoder(store.endpoints, store.policies).add_many([flow])
+    store.append(records, extras)
+    lines = FlowView(store).detail(0)
+    assert ("  X-^[[2J", "^[]0;pwn\\x07") in lines
+    assert not any("\x1b" in text for line in lines for text in line)
+
+
+def test_the_words_of_a_server_reach_the_status_line_escaped():
+    line = StatusLine()
+    line.tell(Reading(state="FAILED", detail="no\x1b[2J"))
+    assert "no^[[2J" in line.render().plain
 
 
 def test_plain_default_deny_is_said_in_words():

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from rich.text import Text
 from textual.widget import Widget
 
+from observer.printer import escape
 from tui.view import SIGNS
 
 STATE_STYLES = {"LIVE": "green", "FILE": "green", "PAUSED": "yellow", "LOADING": "yellow", "FAILED": "bold red"}
@@ -50,7 +51,7 @@ class StatusLine(Widget):
             text.append(f" +{now.new:,} new (G = live)", "yellow")
         text.append(f"  {now.rate:,.0f} fl/s  {now.held:,} held  lost {now.lost:,}")
         if now.detail:
-            text.append(f"  {SIGNS['ERROR']} {now.detail}", "red")
+            text.append(f"  {SIGNS['ERROR']} {escape(now.detail)}", "red")  # may be a server's own words
         else:
             text.append(f"  / {now.filter}" if now.filter else "  / no filter", "bold" if now.filter else "dim")
         return text
