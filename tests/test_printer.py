@@ -322,6 +322,8 @@ def test_when_to_colour(monkeypatch, colour, stream, no_color, term, coloured):
         ("\x9b31m\x85", "\\x9b31m\\x85"),
         ("\u202egnp.exe\u2066\u200f", "\\u202egnp.exe\\u2066\\u200f"),
         ("a\u2028b", "a\\u2028b"),
+        ("pay\u200bments\xad", "pay\\u200bments\\xad"),
+        ("\ufeffa\U000e0041", "\\ufeffa\\U000e0041"),
     ],
 )
 def test_escapes(raw, visible):

@@ -1,7 +1,8 @@
 """What may reach a terminal: control bytes made visible, colours on request.
 
 Names, URLs and summaries come from the network; a raw ESC, newline or bidi override in one could rewrite the screen or
-forge a line. Hubble escapes ESC as ^[ and CR as \\r; the rest of C0, C1 and the bidi controls is escaped likewise.
+forge a line. Hubble escapes ESC as ^[ and CR as \\r; the rest of C0, C1, the bidi controls and what shows nothing at
+all is escaped likewise.
 """
 
 from __future__ import annotations
@@ -12,7 +13,12 @@ import re
 from typing import Final, TextIO
 
 _SHORT: Final = {"\x1b": "^[", "\r": "\\r", "\n": "\\n", "\t": "\\t"}
-_UNSAFE: Final = re.compile("[\0-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+_UNSAFE: Final = re.compile(
+    "[\0-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069"
+    # Invisible: two names that look the same would not be, and tag characters hide whole sentences.
+    "\xad\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200d\u2060-\u2065\u206a-\u206f\u3164\ufeff\uffa0"
+    "\ufff0-\ufffb\U000e0000-\U000e0fff]"
+)
 
 
 class Colour(enum.StrEnum):
@@ -42,7 +48,7 @@ def paint(text: str, colour: Paint) -> str:
 
 
 def escape(text: str) -> str:
-    """Make every control byte, bidi override and line separator visible: ESC as ^[, CR as \\r, others likewise."""
+    """Make controls, bidi overrides, line separators and invisible characters visible: ESC as ^[, CR as \\r ..."""
     if text.isascii() and text.isprintable():
         return text
     return _UNSAFE.sub(_visible, text)
@@ -51,7 +57,9 @@ def escape(text: str) -> str:
 def _visible(found: re.Match[str]) -> str:
     character = found[0]
     code = ord(character)
-    return _SHORT.get(character) or (f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}")
+    return _SHORT.get(character) or (
+        f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+    )
 
 
 def wants_colour(colour: Colour, stream: TextIO) -> bool:
