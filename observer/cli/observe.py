@@ -225,8 +225,10 @@ def _from_capture(ctx: click.Context, request: observer_pb2.GetFlowsRequest) -> 
 
 
 def _print(options: dict[str, Any], responses: Iterator[observer_pb2.GetFlowsResponse], *, flush: bool = False) -> None:
-    from observer.printer import Colour, Output, Printer
+    from observer.printer import TIME_FORMATS, Colour, Output, Printer
 
+    if options["time_format"] not in TIME_FORMATS:
+        raise ConfigError(f"unknown --time-format {options['time_format']!r}; one of {', '.join(TIME_FORMATS)}")
     printer = Printer(
         sys.stdout,
         sys.stderr,

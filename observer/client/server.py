@@ -170,7 +170,7 @@ def _reason(details: str) -> str:
     ):
         if known.lower() in details.lower():
             return known.lower()
-    if "dns" in details.lower():
+    if "dns" in details.lower() or "domain name not found" in details.lower():
         return "the name is not known"
     return details.rpartition("Last error: ")[2] or "no connection"
 

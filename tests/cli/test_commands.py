@@ -115,6 +115,7 @@ def test_how_many_flows_a_server_is_asked_for(server, flags, count):
         (["observe", *SHOP, "-o", "table", "-f"], "table output format is not compatible with follow mode"),
         (["observe", *SHOP, "--field-mask", "verdict"], "compact output format is not compatible"),
         (["observe", *SHOP, "-o", "xml"], "'xml' is not one of"),
+        (["observe", *SHOP, "--time-format", "xml"], "unknown --time-format 'xml'; one of StampMilli"),
         (["observe", "--nonsense"], "No such option '--nonsense'"),
         (["observe", "--server", "127.0.0.1:1"], "cannot reach flowscope at 127.0.0.1:1: connection refused"),
         (["observe", "--server", "tls://x:1"], "no TLS yet"),
@@ -214,6 +215,14 @@ def test_a_reader_that_goes_away_is_no_error(server, source):
         process.stdout.close()
         assert process.wait(PATIENCE_S) == 0
         assert process.stderr.read() == ""
+
+
+@pytest.mark.parametrize("words", [["observe", *SHOP], ["observe", *SHOP, "-o", "table"], ["observe", "--help"]])
+def test_a_full_disk_is_one_line_on_stderr_and_exit_code_1(words):
+    with open("/dev/full", "w") as full, start(*words, stdout=full) as process:
+        _, err = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 1
+    assert err == "Error: cannot write the output: No space left on device; choose another place for it\n"
 
 
 def test_the_server_may_come_from_the_environment(server, monkeypatch):

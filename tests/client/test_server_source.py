@@ -184,7 +184,7 @@ def test_status_of_ours_and_of_a_plain_hubble_server(monkeypatch):
     [
         ("127.0.0.1:1", "cannot reach flowscope at 127.0.0.1:1: connection refused; start one with `flowscope serve`"),
         ("unix:///no/such.sock", "cannot reach flowscope at unix:///no/such.sock: no such file or directory;"),
-        ("no-such-host.invalid:1", "cannot reach flowscope at no-such-host.invalid:1: "),
+        ("no-such-host.invalid:1", "cannot reach flowscope at no-such-host.invalid:1: the name is not known;"),
     ],
 )
 def test_what_cannot_be_reached_says_what_to_do(address, words):
