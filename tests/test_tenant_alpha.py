@@ -7,7 +7,7 @@ from google.protobuf.struct_pb2 import Struct
 
 from observer.api import flow_pb2
 from observer.client.source import open_capture_source
-from tests.golden import flows_of
+from tests.golden import flows_of, read_golden
 from tests.tenant_alpha_expected import ACCESS, TENANT_ALPHA, Expected
 
 PCAPS = Path(__file__).parent.parent / "fixtures/pcaps"
@@ -61,7 +61,12 @@ def test_the_refused_produce_shows_all_that_matters() -> None:
     assert (produce.destination.pod_name, produce.destination.namespace) == ("broker-0", "kafka")
     assert "k8s:app=kafka" in produce.destination.labels
     assert produce.l4.TCP.destination_port == 9092
-    assert (produce.l7.kafka.api_version, produce.l7.kafka.correlation_id) == (10, 3)
+    golden = read_golden(PCAPS / "tenant-alpha.golden.jsonl")
+    asked = next(line for line in golden if line.get("topics") == ["forbidden-topic"] and line["api_key"] == 0)
+    assert (asked["api_version"], asked["correlation_id"]) == (
+        produce.l7.kafka.api_version,
+        produce.l7.kafka.correlation_id,
+    )
     assert ours(produce)["client_id"] == "ingestion-service"
 
 
