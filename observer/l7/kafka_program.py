@@ -69,6 +69,7 @@ class Program(NamedTuple):
     steps: tuple[Step, ...]
     flexible: bool
     answers: bool = False  # of a response: names of topics matter only with their ids
+    learns: bool = False  # has topic ids
 
 
 NOTHING: Final = Program((), False)
@@ -111,7 +112,7 @@ def _flat(api: Api, words: str, version: int, tagged: bool) -> Program:
     if not read:
         return Program((), flexible)
     steps[read[-1]] = steps[read[-1]]._replace(final=True)
-    return Program(tuple(steps), flexible)
+    return Program(tuple(steps), flexible, learns=any(step.code is Code.ID for step in steps))
 
 
 def _lay(ops: Sequence[Op], version: int, flexible: bool, steps: list[Step]) -> int:
@@ -174,6 +175,7 @@ class Walk:
         "_counts",
         "_flexible",
         "_id_kept",
+        "_learns",
         "_left",
         "_named",
         "_skip",
@@ -194,6 +196,7 @@ class Walk:
         self._steps = program.steps
         self._flexible = program.flexible
         self._answers = program.answers
+        self._learns = program.learns
         self._left = STEPS_LIMIT
         self._at = 0
         self._counts: list[int] = []  # of the loops it is in: rounds left, this one included
@@ -288,6 +291,8 @@ class Walk:
             elif not self.error:
                 self.error = value
             self._read(step)
+            if self.error and not self._learns:
+                self.done = True  # what comes behind it is not read
             return position + 2
         if code is Code.RESOURCE_KIND:
             self._topic_resource = data[position] == TOPIC_RESOURCE
