@@ -27,11 +27,6 @@ EXPLAINED = {
         # Inside a CONNECT tunnel: flowscope tells the CONNECT, and the hello where it leaves the proxy.
         "only the golden has: hello for  alpn h2,http/1.1",
     ],
-    "kafka-confluent": [
-        # The mock answers a Produce that asked for no answer, which a broker must not; flowscope waits for none.
-        "only the golden has: kafka response produce v10 id 3",
-        "only flowscope has: kafka response ? id 3",
-    ],
 }
 
 
@@ -50,8 +45,6 @@ LOST = {
         ("http1", "malformed request line"): 1,
         ("http1", "several Host fields"): 1,
     },
-    "kafka-confluent": {("kafka", "response to a request not seen"): 1},  # to the Produce that wanted none
-    "kafka-python": {("kafka", "malformed response"): 1},  # the mock's LeaveGroup 3 lacks the members
     "tcp-capture-loss": {("stream", "gap: segment not captured"): 7},
 }
 """What cannot be read whole; all else of the fixtures is."""
