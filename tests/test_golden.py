@@ -157,3 +157,57 @@ def test_tunnels(golden: list[Golden], flows: list[flow_pb2.Flow], differences: 
 def test_the_order_within_a_direction_counts() -> None:
     swapped = [FLOWS[0], FLOWS[3], FLOWS[2], FLOWS[1], *FLOWS[4:]]
     assert len(compare(GOLDEN, swapped)) == 2
+
+
+H2_GOLDEN: list[Golden] = [
+    {"t": "http2_req", **TO, "sid": 1, "method": "POST", "path": "/s/M", "authority": "h", "scheme": "http"},
+    {"t": "http2_req", **TO, "sid": 3, "method": "CONNECT", "path": None, "authority": "o:1", "scheme": None},
+    {"t": "http2_resp", **BACK, "sid": 3, "status": 100},
+    {"t": "http2_resp", **BACK, "sid": 3, "status": 502},
+    {"t": "http2_resp", **BACK, "sid": 1, "status": 200},
+    {"t": "http2_trailer", **BACK, "sid": 1, "grpc_status": 5, "grpc_message": ""},
+    *GOLDEN[5:7],
+]
+
+
+def http2(ends: Golden, kind: int, sid: int, grpc: Golden | None = None, **fields: Any) -> flow_pb2.Flow:
+    made = flow(ends, Type=flow_pb2.L7, l7={"type": kind, "http": {"protocol": "HTTP/2", **fields}})
+    ours = Struct()
+    ours.update({"http2": {"stream_id": sid}, **({"grpc": grpc} if grpc else {})})
+    made.extensions.Pack(ours)
+    return made
+
+
+H2_FLOWS = [
+    FLOWS[0],
+    http2(TO, flow_pb2.REQUEST, 1, method="POST", url="http://h/s/M"),
+    http2(TO, flow_pb2.REQUEST, 3, method="CONNECT", url="o:1"),
+    http2(
+        BACK, flow_pb2.RESPONSE, 1, {"status": 5}, code=200
+    ),  # dated to its trailers, or before: streams are compared
+    http2(BACK, flow_pb2.RESPONSE, 3, code=502),
+]
+
+
+def test_http2_is_compared_by_stream() -> None:
+    assert compare(H2_GOLDEN, H2_FLOWS) == []
+    assert compare(H2_GOLDEN, [H2_FLOWS[0], *reversed(H2_FLOWS[1:])]) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "differences"),
+    [
+        ({0: {"path": "/s/N"}}, 2),
+        ({0: {"sid": 5}}, 2),
+        ({1: {"authority": "o:2"}}, 2),
+        ({3: {"status": 503}}, 2),
+        ({5: {"grpc_status": 6}}, 2),
+        ({5: {"grpc_status": None}}, 1),
+    ],
+    ids=str,
+)
+def test_each_difference_of_http2_is_named(change: dict[int, Golden], differences: int) -> None:
+    golden = copy.deepcopy(H2_GOLDEN)
+    for line, fields in change.items():
+        golden[line].update(fields)
+    assert len(compare(golden, H2_FLOWS)) == differences
