@@ -14,9 +14,10 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from observer.l7.kafka_header import HEAD_LIMIT, SIZE_LIMIT, Head, Sign, is_request, read_head
-from observer.l7.kafka_program import NOTHING, Walk, request_program, response_program
+from observer.l7.kafka_program import NOTHING, request_program, response_program
 from observer.l7.kafka_schema import APIS, METADATA, PRODUCE, SASL_HANDSHAKE
 from observer.l7.kafka_topics import TopicIds
+from observer.l7.kafka_walk import Walk
 from observer.l7.message import Message, Side
 from observer.losses import Losses
 from observer.record import L7Kind, L7Type

@@ -11,8 +11,9 @@ import enum
 import re
 from typing import Final, NamedTuple
 
-from observer.l7.kafka_program import Walk, request_program
+from observer.l7.kafka_program import request_program
 from observer.l7.kafka_schema import APIS, CONTROLLED_SHUTDOWN
+from observer.l7.kafka_walk import Walk
 
 PORTS: Final = frozenset((9092, 9093, 9094))
 """Where brokers listen by default and by example; a hint only."""

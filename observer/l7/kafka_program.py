@@ -1,8 +1,7 @@
-"""Walks through the body of one Kafka message by the program of its layout, however its bytes are cut.
+"""Flat programs for Kafka messages: the steps that read one version of one request or response.
 
-In: a program for one version, and bytes as they come. Out: topics, topic ids, error code and acks, read in passing;
-what lies between is skipped by arithmetic, megabytes of records without a copy. Every length is checked against what
-the frame has left, so the work is bounded by its bytes. It refuses to know frames, headers and connections.
+In: the table's field programs (kafka_schema.py) and a version. Out: steps with jumps in place of nesting, adjacent
+skips made one, and marked where nothing more is read. It refuses to know bytes; kafka_walk.py takes the steps.
 """
 
 from __future__ import annotations
@@ -12,26 +11,12 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from observer.l7.kafka_schema import API_VERSIONS, TOPIC_RESOURCE, Api, Kind, Op, program
-
-NAME_LIMIT: Final = 255
-"""Octets of a topic name; Kafka itself allows 249."""
-
-TOPICS_LIMIT: Final = 1_024
-"""Topics kept of one request; what names more is read no further."""
-
-PAIRS_LIMIT: Final = 4_096
-"""Topic ids learned from one response."""
-
-STEPS_LIMIT: Final = 1 << 17
-"""Steps of one message: some 10,000 partitions."""
+from observer.l7.kafka_schema import API_VERSIONS, Api, Kind, Op, program
 
 PROGRAMS: Final = 1_024
 """Programs kept; there are fewer (key, version) pairs."""
 
-_VARINT_OCTETS: Final = 5
-_TOO_MUCH: Final = 1 << 40  # what a varint without end says: more than a frame can hold
-_ID_SIZE: Final = 16
+ID_SIZE: Final = 16
 
 
 class Code(enum.IntEnum):
@@ -87,7 +72,7 @@ _PLAIN: Final = {
     Kind.RESOURCE: Code.RESOURCE,
 }
 _READ: Final = frozenset((Code.TOPIC, Code.ID, Code.ACKS, Code.ERROR, Code.RESOURCE))
-_FIXED: Final = {Code.OPTIONAL: 1, Code.TAGS: 1, Code.ID: _ID_SIZE, Code.ACKS: 2, Code.ERROR: 2, Code.RESOURCE_KIND: 1}
+_FIXED: Final = {Code.OPTIONAL: 1, Code.TAGS: 1, Code.ID: ID_SIZE, Code.ACKS: 2, Code.ERROR: 2, Code.RESOURCE_KIND: 1}
 
 
 @lru_cache(PROGRAMS)
@@ -164,265 +149,3 @@ def _tags(flexible: bool, steps: list[Step]) -> int:
     if flexible:
         steps.append(Step(Code.TAGS))
     return int(flexible)
-
-
-class Walk:
-    """One message on its way through its program."""
-
-    __slots__ = (
-        "_answers",
-        "_at",
-        "_counts",
-        "_flexible",
-        "_id_kept",
-        "_learns",
-        "_left",
-        "_named",
-        "_skip",
-        "_steps",
-        "_tags",
-        "_topic_resource",
-        "acks",
-        "done",
-        "error",
-        "first_count",
-        "malformed",
-        "pairs",
-        "topics",
-        "untold",
-    )  # fmt: skip
-
-    def __init__(self, program: Program) -> None:
-        self._steps = program.steps
-        self._flexible = program.flexible
-        self._answers = program.answers
-        self._learns = program.learns
-        self._left = STEPS_LIMIT
-        self._at = 0
-        self._counts: list[int] = []  # of the loops it is in: rounds left, this one included
-        self._skip = 0  # octets still to pass over
-        self._tags = -1  # tagged fields left of the struct; -1: their number comes next
-        self._named: bytes | None = None  # the name in the struct being read
-        self._topic_resource = False
-        self._id_kept = False  # the struct being read has an id, which is the last of `topics`
-        self.done = not program.steps
-        self.malformed = False
-        self.topics: list[bytes | int] = []
-        """Names as sent, and ids of topics without a name."""
-        self.pairs: list[tuple[int, bytes]] = []
-        """Ids that came with their names."""
-        self.untold = 0
-        """Topics whose names are too long; one for all that are too many."""
-        self.error: int | None = None
-        """The first error code that is not 0; None while there was none at all."""
-        self.acks: int | None = None
-        self.first_count: int | None = None
-        """Elements of the first array: -1 is null."""
-
-    def gap(self, size: int) -> bool:
-        """Pass over lost octets if nothing that is read lies in them."""
-        if size > self._skip:
-            return False
-        self._skip -= size
-        return True
-
-    def run(self, data: bytes, position: int, size: int) -> int:
-        """Read on from `position`, where the frame has `size` octets left; give how far that went.
-
-        What is left of `data` then is the beginning of a field: it shall come again, with more behind it.
-        """
-        limit = position + size
-        end = min(limit, len(data))
-        steps = self._steps
-        while not self.done:
-            if self._skip:
-                step_size = min(self._skip, end - position)
-                self._skip -= step_size
-                position += step_size
-                if self._skip:
-                    return position
-            if self._at == len(steps):
-                self.done = True
-                return position
-            self._left -= 1
-            if self._left < 0:
-                self.untold += 1
-                self.done = True
-                return position
-            after = self._step(steps[self._at], data, position, end, limit)
-            if after < 0:
-                # More is needed, but nothing more belongs to the frame.
-                if end == limit:
-                    self._fail()
-                return position
-            position = after
-            if self._skip > limit - position:
-                self._fail()
-        return position
-
-    def _fail(self) -> None:
-        self.malformed = self.done = True
-
-    def _step(self, step: Step, data: bytes, position: int, end: int, limit: int) -> int:
-        """Do one step; the position behind what it read, or -1 for more octets."""
-        code = step.code
-        if code is Code.SKIP:
-            self._skip = step.size
-            self._at += 1
-            return position
-        if code is Code.NEXT:
-            self._next(step)
-            return position
-        if position >= end:
-            return -1
-        if code is Code.TAGS:
-            if data[position] == 0 and self._tags < 0:
-                self._at += 1
-                return position + 1
-            return self._tagged(data, position, end, limit)
-        if code is Code.ID:
-            return self._id(step, data, position, end)
-        if code is Code.ERROR or code is Code.ACKS:
-            if end - position < 2:
-                return -1
-            value = int.from_bytes(data[position : position + 2], "big", signed=True)
-            if code is Code.ACKS:
-                self.acks = value
-            elif not self.error:
-                self.error = value
-            self._read(step)
-            if self.error and not self._learns:
-                self.done = True  # what comes behind it is not read
-            return position + 2
-        if code is Code.RESOURCE_KIND:
-            self._topic_resource = data[position] == TOPIC_RESOURCE
-            self._at += 1
-            return position + 1
-        if code is Code.OPTIONAL:
-            self._at = step.target if data[position] > 0x7F else self._at + 1
-            return position + 1
-        return self._counted(step, data, position, end, limit)
-
-    def _counted(self, step: Step, data: bytes, position: int, end: int, limit: int) -> int:
-        """Steps that begin with a length or a number of elements, which may be null."""
-        code = step.code
-        if self._flexible:
-            number, start = _varint(data, position, end)
-            number -= 1
-        else:
-            width = 2 if code in (Code.STRING, Code.TOPIC, Code.RESOURCE) else 4
-            start = position + width if end - position >= width else -1
-            number = int.from_bytes(data[position : position + width], "big", signed=True)
-        if start < 0:
-            return -1
-        if number < -1 or number > limit - start:
-            self._fail()
-            return start
-        if code is Code.LOOP or code is Code.LIST:
-            if self.first_count is None:
-                self.first_count = number
-            if max(number, 0) * step.size > limit - start:
-                self._fail()
-            elif code is Code.LIST:
-                self._skip = max(number, 0) * step.size
-                self._at += 1
-            elif number > 0:
-                self._counts.append(number)
-                self._at += 1
-            else:
-                self._at = step.target
-            return start
-        if code is Code.STRING or code is Code.BYTES or (code is Code.RESOURCE and not self._topic_resource):
-            self._skip = max(number, 0)
-            self._at += 1
-            return start
-        return self._name(step, data, start, end, number)
-
-    def _name(self, step: Step, data: bytes, start: int, end: int, size: int) -> int:
-        if size < 0:
-            self._named = None
-        elif size > NAME_LIMIT:
-            self._named = None
-            self._skip = size
-            self.untold += 1
-        else:
-            if end - start < size:
-                return -1
-            self._named = data[start : start + size]
-            start += size
-            if step.paired and self._id_kept:
-                self.topics.pop()  # the name says more than the id before it
-            self._keep(self._named)
-        self._id_kept = False
-        self._read(step)
-        return start
-
-    def _id(self, step: Step, data: bytes, position: int, end: int) -> int:
-        if end - position < _ID_SIZE:
-            return -1
-        number = int.from_bytes(data[position : position + _ID_SIZE], "big")
-        before = self._steps[self._at - 1].code is Code.TOPIC
-        if number and step.paired and before and self._named is not None:
-            if len(self.pairs) < PAIRS_LIMIT:
-                self.pairs.append((number, self._named))
-        elif number:
-            self._id_kept = self._keep(number)
-        self._read(step)
-        return position + _ID_SIZE
-
-    def _keep(self, topic: bytes | int) -> bool:
-        if self._answers:
-            return False
-        if len(self.topics) < TOPICS_LIMIT:
-            self.topics.append(topic)
-            return True
-        self.untold += 1
-        self.done = True
-        return False
-
-    def _read(self, step: Step) -> None:
-        self._at += 1
-        if step.final and all(count == 1 for count in self._counts):
-            self.done = True
-
-    def _next(self, step: Step) -> None:
-        self._counts[-1] -= 1
-        if self._counts[-1]:
-            self._at = step.target
-        else:
-            self._counts.pop()
-            self._at += 1
-
-    def _tagged(self, data: bytes, position: int, end: int, limit: int) -> int:
-        """Pass over one tagged field, or read how many there are (KIP-482)."""
-        number, start = _varint(data, position, end)
-        if start < 0:
-            return -1
-        if self._tags < 0:
-            self._tags = number
-            if number > (limit - start) // 2:
-                self._fail()
-        else:
-            number, start = _varint(data, start, end)
-            if start < 0:
-                return -1
-            if number > limit - start:
-                self._fail()
-            self._skip = number
-            self._tags -= 1
-        if not self._tags:
-            self._tags = -1
-            self._at += 1
-        return start
-
-
-def _varint(data: bytes, position: int, end: int) -> tuple[int, int]:
-    """An unsigned varint and the position behind it, which is negative where more octets are needed."""
-    number = shift = 0
-    for index in range(position, min(end, position + _VARINT_OCTETS)):
-        octet = data[index]
-        number |= (octet & 0x7F) << shift
-        if octet < 0x80:
-            return number, index + 1
-        shift += 7
-    return _TOO_MUCH, -1 if end - position < _VARINT_OCTETS else position + _VARINT_OCTETS

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from observer.l7 import kafka, kafka_header, kafka_program
+from observer.l7 import kafka, kafka_header, kafka_walk
 from observer.l7.conversation import LATE_PIECES, Conversation
 from observer.l7.detect import Detected
 from observer.l7.kafka import PENDING_LIMIT, SEARCH_LIMIT, UNKNOWN_TOPIC, Kafka
 from observer.l7.kafka_header import CLIENT_ID_LIMIT, HEAD_LIMIT, PROOF_LIMIT
-from observer.l7.kafka_program import NAME_LIMIT, STEPS_LIMIT, TOPICS_LIMIT
 from observer.l7.kafka_topics import TopicIds
+from observer.l7.kafka_walk import NAME_LIMIT, STEPS_LIMIT, TOPICS_LIMIT
 from observer.l7.message import Message
 from observer.losses import Losses
 from observer.record import L7Type
@@ -585,5 +585,5 @@ def test_looking_for_a_late_request_ends():
 
 def test_bounds_are_what_they_say():
     assert kafka_header.SIZE_LIMIT == 1 << 28
-    assert kafka_program.NAME_LIMIT >= 249
+    assert kafka_walk.NAME_LIMIT >= 249
     assert kafka.UNKNOWN_TOPIC not in ("", "a")
