@@ -230,19 +230,23 @@ class Pipeline:
             _let_go(connection.client)
             _let_go(connection.server)
             connection.conversation = None
+        elif conversation.is_datagram and conversation.idle:
+            connection.conversation = None
         return messages
 
     def _meet(self, connection: Connection) -> Conversation:
         ports = connection.client_port, connection.server_port
+        asker = connection.asker or connection.client
         conversation = Conversation(
             self.losses,
             ports,
             is_datagram=connection.protocol == UDP,
             topic_ids=self._topic_ids,
             ends=(connection.client_ip, connection.server_ip),
+            roles_known=connection.asker is not None,
         )
         connection.conversation = conversation
-        connection.client.side, connection.server.side = CLIENT, SERVER
+        asker.side, asker.other.side = CLIENT, SERVER
         return conversation
 
     def _close(self, half: Half) -> list[Message]:

@@ -197,7 +197,9 @@ class Store:
         self.next = start + count
 
     def forget(self) -> None:
-        """Give up all rows; for the writer whose only reader has taken them."""
+        """Give up all rows, and their extras now; for the writer whose only reader has taken them."""
+        for window in self.columns(self.first, self.next):
+            window.extras[:] = None
         self.first = self.next
 
     def columns(self, start: int, stop: int) -> list[Columns]:

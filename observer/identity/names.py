@@ -35,7 +35,8 @@ class Names:
 
     def __init__(self, losses: Losses) -> None:
         self._losses = losses
-        self._learned: OrderedDict[tuple[bytes, bytes], dict[str, int]] = OrderedDict()  # name -> when it ends
+        # By client and address in one; pairs of a name and when it ends. One small tuple each: there are many.
+        self._learned: OrderedDict[bytes, tuple[tuple[str, int], ...]] = OrderedDict()
 
     def __len__(self) -> int:
         """Pairs of client and address held."""
@@ -47,34 +48,35 @@ class Names:
         if not wanted:
             return
         ends_ns = time_ns + min(ttl, MAX_TTL) * SECOND + GRACE_NS
+        new = tuple([(name, ends_ns) for name in wanted])
         for address in addresses:
-            key = (client, packed(address))
+            key = client + packed(address)
             known = self._learned.get(key)
             if known is None:
                 if len(self._learned) >= MAX_ADDRESSES:
                     self._learned.popitem(last=False)
                     self._losses.count("names", "too many addresses with names")
-                known = self._learned[key] = {}
-            else:
-                self._learned.move_to_end(key)
+                self._learned[key] = new[-MAX_NAMES:]
+                continue
+            self._learned.move_to_end(key)
+            merged = dict(known)
             for name in wanted:
-                known[name] = max(ends_ns, known.pop(name, 0))
-            while len(known) > MAX_NAMES:
-                del known[next(iter(known))]
+                merged[name] = max(ends_ns, merged.pop(name, 0))  # the latest learned goes last
+            self._learned[key] = tuple(merged.items())[-MAX_NAMES:]
 
     def lookup(self, client: bytes, address: bytes, time_ns: int) -> tuple[str, ...]:
         """What `client` would call `address` in a connection that begins now, the last learned answer first."""
-        key = (client, address)
+        key = client + address
         known = self._learned.get(key)
         if known is None:
             return ()
-        for name in [name for name, ends_ns in known.items() if ends_ns < time_ns]:
-            del known[name]
-        if not known:
+        left = tuple([each for each in known if each[1] >= time_ns])
+        if not left:
             del self._learned[key]
             return ()
+        self._learned[key] = left
         self._learned.move_to_end(key)
-        return tuple(known)
+        return tuple([name for name, _ in left])
 
 
 def normal(name: str) -> str:

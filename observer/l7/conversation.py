@@ -70,6 +70,7 @@ class Conversation:
         "_ports",
         "_probes",
         "_quiet",
+        "_roles_known",
         "_topic_ids",
         "is_datagram",
         "kind",
@@ -84,12 +85,14 @@ class Conversation:
         is_datagram: bool = False,
         topic_ids: TopicIds | None = None,
         ends: tuple[bytes, ...] = (b"",),
+        roles_known: bool = False,
     ) -> None:
-        """`topic_ids` are shared with other connections, by the addresses in `ends`."""
+        """`topic_ids` are shared with other connections, by the addresses in `ends`; `roles_known`: never swap them."""
         self._losses = losses
         self._ports = ports
         self._topic_ids = topic_ids
         self._ends = ends
+        self._roles_known = roles_known
         self._parser: Parser | None = None
         # Only while a stream is undecided: of datagrams, and of what was decided, there may be very many.
         self._probes = [] if is_datagram else [_Probe(), _Probe()]
@@ -107,6 +110,15 @@ class Conversation:
     def opaque(self) -> bool:
         """Nothing more will be read: bytes need not be fed, nor kept."""
         return self._quiet or (self._parser is not None and self._parser.opaque)
+
+    @property
+    def idle(self) -> bool:
+        """A UDP pair that waits for no answer, and whose next datagram says by its ports alone what it is.
+
+        Such pairs are many and most are done: who holds them may let this object go and make a new one if need be.
+        """
+        parser = self._parser
+        return isinstance(parser, DnsDatagrams) and parser.idle and not detect.DNS_PORTS.isdisjoint(self._ports)
 
     def feed(self, side: Side, data: bytes, time_ns: int) -> list[Message]:
         """Take the next bytes of a side (of a UDP pair: one datagram) and give the messages they complete."""
@@ -198,7 +210,7 @@ class Conversation:
 
     def _begin(self, side: Side, detection: Detection) -> None:
         self.kind = detection.kind
-        self.roles_swapped = detection.side is not None and detection.side is not side
+        self.roles_swapped = detection.side is not None and detection.side is not side and not self._roles_known
         if detection.kind is Detected.KAFKA:
             self._parser = Kafka(self._losses, self._topic_ids, self._ends)
         else:

@@ -125,6 +125,11 @@ class DnsDatagrams(_Exchange):
 
     __slots__ = ()
 
+    @property
+    def idle(self) -> bool:
+        """Every query was answered, and nothing malformed came since: a new parser would know as much."""
+        return not (self._pending or self._malformed)
+
     def feed(self, side: Side, data: bytes, time_ns: int) -> list[Message]:
         """Read one datagram."""
         return [] if self.opaque else self._message(side, data, time_ns)
