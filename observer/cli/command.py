@@ -75,6 +75,10 @@ class Command(click.Command):
 
 def run(command: click.Command, name: str, args: Sequence[str] | None = None) -> NoReturn:
     """Run `command` as a program and exit as Hubble's would."""
+    # A caller may have closed them (`>&-`), and Python then has none.
+    for stream in ("stdout", "stderr"):
+        if getattr(sys, stream) is None:
+            setattr(sys, stream, open(os.devnull, "w"))  # noqa: SIM115
     # Flows are many, stay long and hold no circles: by default all of them would be looked at again and again.
     gc.set_threshold(50_000, 50, 100)
     try:

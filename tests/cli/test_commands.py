@@ -225,6 +225,15 @@ def test_a_full_disk_is_one_line_on_stderr_and_exit_code_1(words):
     assert err == "Error: cannot write the output: No space left on device; choose another place for it\n"
 
 
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_closed_streams_are_no_error(closed):
+    words = [sys.executable, "-m", "observer.cli", "observe", *SHOP]
+    shell = ["sh", "-c", f'exec "$@" {closed}', "sh", *words]
+    done = subprocess.run(shell, capture_output=True, text=True, cwd=ROOT, env=ENVIRONMENT, timeout=PATIENCE_S)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert bool(done.stdout) is not closed.startswith(">")
+
+
 def test_the_server_may_come_from_the_environment(server, monkeypatch):
     monkeypatch.setitem(ENVIRONMENT, "HUBBLE_SERVER", server)
     assert run("observe", "--last", "1")[0] == 0
