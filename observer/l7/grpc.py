@@ -12,7 +12,9 @@ from collections.abc import Iterable
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
-from observer.l7.message import Side
+from observer.extra import header_fields
+from observer.l7.message import Message, Side
+from observer.record import L7Kind, L7Type
 
 STATUS_NAMES: Final = (
     "OK",
@@ -198,3 +200,19 @@ class GrpcCall:
                 several
             ]
         return extension
+
+
+def see_http1(message: Message) -> None:
+    """Make an HTTP/1 message of gRPC-Web one; counts, and trailers in the body, would take reading bodies."""
+    fields = [(name.lower().encode(), value.encode()) for name, value in header_fields(message.head)]
+    content_type = next((value for name, value in fields if name == b"content-type"), b"")
+    request = message.request
+    if not is_grpc(content_type) and (request is None or request.kind is not L7Kind.GRPC):
+        return
+    timeout = next((value for name, value in fields if name == b"grpc-timeout"), b"")
+    call = GrpcCall(message.texts[0] if message.texts else b"", content_type, timeout)
+    call.lose(Side.CLIENT)
+    call.lose(Side.SERVER)
+    call.trailers(fields)
+    message.kind = L7Kind.GRPC
+    message.extension = call.request_extension() if message.type is L7Type.REQUEST else call.response_extension()

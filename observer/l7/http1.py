@@ -11,8 +11,7 @@ import re
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from observer.extra import header_fields
-from observer.l7.grpc import GrpcCall, is_grpc
+from observer.l7.grpc import see_http1
 from observer.l7.http1_head import (
     AUTHORITY,
     EMPTY_LINES,
@@ -212,7 +211,7 @@ class Http1:
             L7Kind.HTTP, L7Type.REQUEST, Side.CLIENT, time_ns, texts, int(method), start.version, head=head
         )
         if b"grpc" in head:
-            _see_grpc(message)
+            see_http1(message)
         self._pairing.ask(message)
         return message
 
@@ -232,7 +231,7 @@ class Http1:
             message.request, message.texts, message.method = request, request.texts, request.method
             message.latency_ns = time_ns - request.time_ns
         if b"grpc" in head or (request is not None and request.kind is L7Kind.GRPC):
-            _see_grpc(message)
+            see_http1(message)
         out.append(message)
         tunnel = request is not None and request.method == HttpMethod.CONNECT and 200 <= code < 300
         if tunnel or code == 101:  # RFC 9110, 9.3.6 and 15.2.2: what follows is another protocol
@@ -399,22 +398,6 @@ class Http1:
             stream.lose_position()
             self._search(stream, line, time_ns)
         return position
-
-
-def _see_grpc(message: Message) -> None:
-    """Make a message of gRPC-Web one; its counts, and trailers in the body, would take reading bodies."""
-    fields = [(name.lower().encode(), value.encode()) for name, value in header_fields(message.head)]
-    content_type = next((value for name, value in fields if name == b"content-type"), b"")
-    request = message.request
-    if not is_grpc(content_type) and (request is None or request.kind is not L7Kind.GRPC):
-        return
-    timeout = next((value for name, value in fields if name == b"grpc-timeout"), b"")
-    call = GrpcCall(message.texts[0] if message.texts else b"", content_type, timeout)
-    call.lose(Side.CLIENT)
-    call.lose(Side.SERVER)
-    call.trailers(fields)
-    message.kind = L7Kind.GRPC
-    message.extension = call.request_extension() if message.type is L7Type.REQUEST else call.response_extension()
 
 
 STEPS: Final[dict[State, Callable[[Http1, Stream, bytes, int, int, list[Message]], int]]] = {
