@@ -179,7 +179,11 @@ class Decoder:
         ip = IpHeaders(frames, self._inside, self._fragments, [layer.network for layer in layers])
         inner = _packets(ip)
         inner.tunnel = [layers[number] for number in inner.frame.tolist()]
-        return _merged(packets, rows, self._enter(inner, depth + 1), rows[ip.held])
+        held = ip.held
+        held[inner.frame] = True
+        inner = self._enter(inner, depth + 1)
+        held[inner.frame] = False  # what is gone from there waits as a fragment within the next tunnel
+        return _merged(packets, rows, inner, rows[held])
 
 
 def _layers(

@@ -240,6 +240,15 @@ def test_inner_fragments_become_whole_within_their_network() -> None:
     assert packets.frame.tolist() == [1, 4, 5, 6]
 
 
+def test_fragments_within_tunnels_in_tunnels() -> None:
+    parts = fragments(tcp(b"far in", 1, 80), 5)
+    sent = [outer(gre(ipv4(ipv4(part, 4, ONE, TWO), 4, ONE, TWO)), 47) for part in parts]
+    packets, lost = decode(*sent, outer(vxlan(FRAME)))
+    assert [packets.payload(row) for row in range(len(packets))] == [b"far in", b"GET /"]
+    assert lost == {}
+    assert packets.frame.tolist() == [2, 3]
+
+
 def test_outer_fragments_become_whole_before_the_tunnel_is_entered() -> None:
     packets, lost = decode(*map(ethernet, fragments(vxlan(FRAME), 5, 17)))
     assert (ends(packets), packets.payload(0), lost) == (FOUR, b"GET /", {})
