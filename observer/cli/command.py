@@ -105,7 +105,7 @@ def fail(message: str) -> NoReturn:
     """Say on one line of stderr what is wrong, and exit with 1."""
     from observer.printer import escape  # only here: it is not worth its time where nothing fails
 
-    click.echo(f"Error: {escape(' '.join(message.split()))}", err=True)
+    click.echo(escape(" ".join(message.split())), err=True)
     sys.exit(1)
 
 

@@ -18,7 +18,7 @@ CHUNK: Final = 4 << 20
 """Bytes asked for at a time: some thousand frames, so that a batch is worth its numpy calls."""
 COMPRESSED_CHUNK: Final = 32 << 10
 INFLATED_PIECE: Final = 256 << 10
-"""Most that one call to zlib may give: a bomb is read piece by piece, and damage costs at most one piece."""
+"""Most that one call to zlib may give: a bomb is read piece by piece."""
 GZIP_MAGIC: Final = b"\x1f\x8b"
 
 
@@ -106,10 +106,12 @@ class Input:
                     self._compressed = more
                 continue
             fed = bool(self._compressed)
+            before = inflate.copy()
             try:
                 piece = inflate.decompress(self._compressed, min(room, INFLATED_PIECE))
             except zlib.error:
                 self.failure = "damaged gzip"
+                pieces.append(_salvage(before, self._compressed))
                 break
             self._compressed = inflate.unused_data if inflate.eof else inflate.unconsumed_tail
             if piece:
@@ -118,6 +120,17 @@ class Input:
             elif not fed and not inflate.eof:
                 self.failure = "gzip cut short"
         return b"".join(pieces)
+
+
+def _salvage(inflate: zlib._Decompress, compressed: bytes) -> bytes:
+    """What `compressed` gives before its damage: zlib throws away what the failing call had already made."""
+    pieces = []
+    for at in range(len(compressed)):
+        try:
+            pieces.append(inflate.decompress(compressed[at : at + 1]))
+        except zlib.error:
+            break
+    return b"".join(pieces)
 
 
 def _cause(error: OSError | ValueError) -> str:

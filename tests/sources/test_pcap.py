@@ -216,6 +216,14 @@ def test_damaged_gzip_gives_what_stands_before(
     assert len(kept) > 40
 
 
+def test_damage_inside_gzip_loses_nothing_that_stands_before_it(tmp_path: Path) -> None:
+    packets = [os.urandom(100) for _ in range(60)]
+    data = gzip.compress(pcap(packets), mtime=0)
+    found, losses = read(write(tmp_path / "x", data[: len(data) // 2] + b"\xff" * 100))
+    assert contents(found)[:25] == packets[:25]
+    assert losses == {("pcap", "damaged gzip"): 1}
+
+
 def test_gzip_bomb_is_read_in_pieces(tmp_path: Path) -> None:
     squeeze = zlib.compressobj(9, wbits=31)
     parts = [squeeze.compress(pcap([]))]
