@@ -1,5 +1,6 @@
 """What a packet costs from the capture file to flows in the store, and what tshark takes for the same fields."""
 
+import gc
 import shutil
 import subprocess
 import tempfile
@@ -81,6 +82,7 @@ def tshark_ns(path: Path, nothing: Path) -> int:
 
 
 def main() -> None:
+    gc.set_threshold(50_000, 50, 100)  # as the commands do
     with tempfile.TemporaryDirectory() as folder:
         nothing = Path(folder) / "nothing.pcap"
         nothing.write_bytes(pcap(udp("10.0.0.1:1", "10.0.0.2:2")))
