@@ -23,10 +23,6 @@ EXPLAINED = {
         "only flowscope has: request GET /half HTTP/1.1",
         "only flowscope has: response 200",
     ],
-    "http1-upgrade": [
-        # Inside a CONNECT tunnel: flowscope tells the CONNECT, and the hello where it leaves the proxy.
-        "only the golden has: hello for  alpn h2,http/1.1",
-    ],
 }
 
 

@@ -38,6 +38,9 @@ PROBE_LIMIT: Final = HEAD_LIMIT + 1024
 LATE_PIECES: Final = 256
 """Pieces of both sides, joined inside a message, in which a request is still looked for on a port of Kafka's."""
 
+TUNNELS: Final = 2
+"""CONNECT tunnels in one another that are looked into."""
+
 DATAGRAM_PROBES: Final = 4
 """Unreadable datagrams after which a pair counts as opaque."""
 
@@ -72,6 +75,7 @@ class Conversation:
         "_quiet",
         "_roles_known",
         "_topic_ids",
+        "_tunnels",
         "is_datagram",
         "kind",
         "roles_swapped",
@@ -98,6 +102,7 @@ class Conversation:
         self._probes = [] if is_datagram else [_Probe(), _Probe()]
         self._quiet = False
         self._misses = 0
+        self._tunnels = TUNNELS
         self._late_pieces = 0 if KAFKA_PORTS.isdisjoint(ports) else LATE_PIECES
         self.is_datagram = is_datagram
         """Each feed is one datagram (UDP), not a piece of a stream (TCP)."""
@@ -217,7 +222,20 @@ class Conversation:
             self._parser = PARSERS[detection.kind](self._losses)
 
     def _upgrade(self, upgrade: Upgrade) -> list[Message]:
-        """What follows the 101 is HTTP/2."""
+        """What follows the 101 is HTTP/2; what follows an answered CONNECT is looked at anew (TLS, as a rule)."""
+        if upgrade.request is None:
+            if not self._tunnels:
+                return []
+            self._tunnels -= 1
+            self.kind = Detected.MORE
+            self._parser = None
+            self._probes = [_Probe(), _Probe()]
+            swapped = self.roles_swapped
+            return [
+                message
+                for side, data, time_ns in upgrade.rest
+                for message in self.feed(side.other if swapped else side, data, time_ns)
+            ]
         self.kind = Detected.HTTP2
         self._parser = Http2(self._losses, upgrade.request)
         return [message for piece in upgrade.rest for message in self._parser.feed(*piece)]

@@ -59,9 +59,9 @@ METHODS: Final[dict[bytes, HttpMethod]] = {
 
 
 class Upgrade(NamedTuple):
-    """A connection became HTTP/2 by Upgrade: h2c."""
+    """A connection became HTTP/2 by Upgrade: h2c, or a tunnel by CONNECT."""
 
-    request: Message  # that of stream 1
+    request: Message | None  # that of stream 1; None: a tunnel, whose bytes nobody has looked at
     rest: list[tuple[Side, bytes, int]]  # what has been said since: side, bytes, time
 
 
@@ -79,7 +79,7 @@ class Http1:
         self._waits = WAITS_LIMIT
         self._late: list[Message] = []  # told by a gap, given with the next bytes
         self.upgrade: Upgrade | None = None
-        """The connection goes on as HTTP/2, and this object is opaque."""
+        """The connection goes on as something else that may be read, and this object is opaque."""
 
     def feed(self, side: Side, data: bytes, time_ns: int) -> list[Message]:
         """Take the next bytes of a side and give the messages whose header section they complete."""
@@ -236,8 +236,9 @@ class Http1:
         tunnel = request is not None and request.method == HttpMethod.CONNECT and 200 <= code < 300
         if tunnel or code == 101:  # RFC 9110, 9.3.6 and 15.2.2: what follows is another protocol
             self.opaque = True
-            if request is not None and not tunnel and is_h2c(b"\n" + head):
-                self.upgrade = Upgrade(request, [(Side.CLIENT, bytes(piece), held_ns) for piece, held_ns in self._held])
+            if tunnel or (request is not None and is_h2c(b"\n" + head)):
+                rest = [(Side.CLIENT, bytes(piece), held_ns) for piece, held_ns in self._held]
+                self.upgrade = Upgrade(None if tunnel else request, rest)
             self._held, self._held_size = [], 0
             for each in self._streams:
                 each.lose_position()

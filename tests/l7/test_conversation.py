@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from observer.l7 import conversation
-from observer.l7.conversation import PARSERS, PROBE_LIMIT, Conversation
+from observer.l7.conversation import PARSERS, PROBE_LIMIT, TUNNELS, Conversation
 from observer.l7.detect import Detected
 from observer.l7.message import Side
 from observer.losses import Losses
@@ -131,6 +131,33 @@ def test_opaque_as_the_parser_says():
     assert not talked.opaque
     talked.feed(SERVER, b"HTTP/1.1 101 Switching Protocols\r\n\r\n", 2)
     assert talked.opaque
+
+
+CONNECT = b"CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n"
+ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
+
+
+def test_what_a_tunnel_carries_is_looked_at_anew():
+    conversation = talk(Losses())
+    told = conversation.feed(CLIENT, CONNECT + GET, 1)
+    told += conversation.feed(SERVER, ESTABLISHED + OK, 2)
+    assert [(message.side, message.texts[0], message.code) for message in told] == [
+        (CLIENT, b"a:1", None),
+        (SERVER, b"a:1", 200),
+        (CLIENT, b"/a", None),
+        (SERVER, b"/a", 200),
+    ]
+
+
+def test_tunnels_in_tunnels_are_entered_to_a_limit():
+    conversation = talk(Losses())
+    told = []
+    for _ in range(TUNNELS + 1):
+        told += conversation.feed(CLIENT, CONNECT, 1)
+        told += conversation.feed(SERVER, ESTABLISHED, 2)
+    assert len(told) == 2 * (TUNNELS + 1)
+    assert conversation.opaque
+    assert conversation.feed(CLIENT, GET, 3) == []
 
 
 def test_datagrams_of_another_protocol_become_opaque():
