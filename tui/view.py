@@ -10,14 +10,12 @@ from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-from rich.cells import cell_len, set_cell_size
 
 from observer.printer import escape, flow_type, host_names, identity_names, summary
 from observer.store import Store
 from observer.wire import FlowEncoder
 
 CACHED_ROWS: Final = 4096
-ELLIPSIS: Final = "…"
 
 SIGNS: Final = {
     "FORWARDED": "✓",
@@ -30,31 +28,6 @@ SIGNS: Final = {
     "VERDICT_UNKNOWN": "?",
 }
 """A sign beside each verdict's word: colour is never alone."""
-
-
-class Column(NamedTuple):
-    """A column of the table: its cell's field in Row, width in cells (0: shares what is left), and from which
-    terminal width on it is shown."""
-
-    field: str
-    title: str
-    width: int
-    share: int
-    from_width: int
-
-
-COLUMNS: Final = (
-    Column("time", "TIME", 12, 0, 0),
-    Column("node", "NODE", 14, 0, 160),
-    Column("source", "SOURCE", 16, 3, 0),
-    Column("arrow", "", 2, 0, 0),
-    Column("destination", "DESTINATION", 16, 3, 0),
-    Column("type", "TYPE", 17, 0, 140),
-    Column("verdict", "VERDICT", 11, 0, 0),
-    Column("latency", "LATENCY", 8, 0, 100),
-    Column("summary", "SUMMARY", 12, 6, 0),
-)
-"""In the order shown; narrow terminals leave some out, the rest share the room."""
 
 
 class Row(NamedTuple):
@@ -70,36 +43,6 @@ class Row(NamedTuple):
     latency: str
     summary: str
     verdict_name: str
-
-
-def layout(width: int) -> list[tuple[Column, int]]:
-    """The columns that a terminal of `width` cells shows, each with its width; one cell lies between two columns."""
-    shown = [column for column in COLUMNS if width >= column.from_width]
-    room = max(0, width - sum(column.width for column in shown) - (len(shown) - 1))
-    shares = sum(column.share for column in shown)
-    widths = []
-    for column in shown:
-        extra = room * column.share // shares
-        widths.append((column, column.width + extra))
-    left = room - sum(given - column.width for column, given in widths)
-    return [(column, given + (left if column.field == "summary" else 0)) for column, given in widths]
-
-
-def fit(text: str, width: int, *, middle: bool = False) -> str:
-    """Cut or pad `text` to exactly `width` cells; `middle` keeps both ends, as a pod's name and port want it."""
-    if cell_len(text) <= width:
-        return set_cell_size(text, width)
-    if width < 2:
-        return set_cell_size(text, width)
-    if not middle or width < 6:
-        return set_cell_size(text, width - 1) + ELLIPSIS
-    tail = (width - 1) // 2
-    end = ""
-    for char in reversed(text):
-        if cell_len(char + end) > tail:
-            break
-        end = char + end
-    return set_cell_size(text, width - 1 - cell_len(end)) + ELLIPSIS + end
 
 
 def duration(latency_ns: int) -> str:

@@ -17,7 +17,8 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from tui.view import Column, FlowView, Row, fit, layout
+from tui.columns import Column, fit, layout
+from tui.view import FlowView, Row
 
 VERDICT_STYLES = {
     "FORWARDED": Style(color="green"),
