@@ -57,7 +57,7 @@ def _compact(status: Status) -> Iterator[str]:
     yield f"Node: {status.node_name}"
     yield f"Tier: {status.tier}{f' ({status.tier_reason})' if status.tier_reason else ''}"
     yield f"Policy mode: {status.policy_mode or 'none, no policy is loaded'}"
-    yield f"Lost: {sum(number for _, _, number in status.losses):,}"
+    yield f"Not read or lost: {sum(number for _, _, number in status.losses):,}"
     yield from (f"  {stage}: {reason}: {number:,}" for stage, reason, number in status.losses)
 
 

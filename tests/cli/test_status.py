@@ -51,7 +51,7 @@ def test_compact_of_ours_goes_on_with_tier_mode_and_losses():
         "Node: n\x1b[31m",
         "Tier: packet (no CAP_BPF)",
         "Policy mode: none, no policy is loaded",
-        "Lost: 2,001",
+        "Not read or lost: 2,001",
         "  decode: truncated IPv4 header: 2,000",
         "  store: reader overtaken: 1",
     ]
