@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 import numpy as np
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.struct_pb2 import Struct
 
 from observer.printer import escape, flow_type, host_names, identity_names, summary
 from observer.store import Store
@@ -116,11 +118,15 @@ def cells(flow: Any) -> Row:
 
 
 def gist(flow: Any) -> str:
-    """The summary without what other columns say: of an HTTP flow the status, the method and the URL."""
+    """The summary, most telling first: of an HTTP flow status, method and path, then the host that it was asked of."""
     if flow.l7.WhichOneof("record") != "http":
         return summary(flow)
     http = flow.l7.http
-    return " ".join(part for part in (str(http.code or ""), http.method, http.url) if part)
+    _, scheme, rest = http.url.partition("://")
+    host, slash, path = rest.partition("/")
+    where = (slash + path, host) if scheme else (http.url,)
+    words = (str(http.code or ""), http.method, *where)
+    return " ".join(word for word in words if word)
 
 
 def clock(flow: Any) -> str:
@@ -170,6 +176,9 @@ def detail_lines(flow: Any) -> Iterator[tuple[str, str]]:
     yield "event", f"{flow_type(flow)}  {summary(flow)}".strip()
     if flow.HasField("l7"):
         yield from _l7_lines(flow.l7)
+    ours = Struct()
+    if flow.extensions.Is(Struct.DESCRIPTOR) and flow.extensions.Unpack(ours):
+        yield from _extension_lines("", MessageToDict(ours))
     direction = flow.DESCRIPTOR.fields_by_name["traffic_direction"].enum_type.values_by_number.get(
         flow.traffic_direction
     )
@@ -180,6 +189,18 @@ def detail_lines(flow: Any) -> Iterator[tuple[str, str]]:
         yield "node", flow.node_name
     if flow.uuid:
         yield "uuid", flow.uuid
+
+
+def _extension_lines(prefix: str, values: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """What Hubble has no place for, as dotted names."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _extension_lines(f"{prefix}{name}.", value)
+        elif isinstance(value, list):
+            yield prefix + name, " ".join(map(str, value))
+        elif value is not None:
+            whole = isinstance(value, float) and value.is_integer()
+            yield prefix + name, str(int(value) if whole else value)
 
 
 def _l7_lines(l7: Any) -> Iterator[tuple[str, str]]:

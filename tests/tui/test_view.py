@@ -2,11 +2,12 @@
 
 import pytest
 from google.protobuf.json_format import ParseDict
+from google.protobuf.struct_pb2 import Struct
 
 from observer.api import flow_pb2
 from observer.store import Store
 from observer.wire import FlowDecoder
-from tui.view import FlowView, cells, detail_lines, duration
+from tui.view import FlowView, cells, detail_lines, duration, gist
 from tui.widgets.status import Reading, StatusLine
 
 
@@ -56,6 +57,19 @@ def test_a_refused_request_as_a_row():
     assert "\x1b" not in "".join(row)
 
 
+@pytest.mark.parametrize(
+    ("http", "text"),
+    [
+        ({"method": "GET", "url": "http://pay:8080/v1/charge?a=1"}, "GET /v1/charge?a=1 pay:8080"),
+        ({"method": "GET", "url": "http://pay/", "code": 404}, "404 GET / pay"),
+        ({"method": "CONNECT", "url": "pay:443"}, "CONNECT pay:443"),
+        ({"code": 200}, "200"),
+    ],
+)
+def test_the_path_comes_before_the_host(http, text):
+    assert gist(flow_pb2.Flow(l7={"http": http})) == text
+
+
 def test_a_reply_keeps_the_client_on_the_left():
     flow = refused()
     flow.is_reply.value = True
@@ -98,6 +112,19 @@ def test_the_words_of_a_server_reach_the_status_line_escaped():
     line = StatusLine()
     line.tell(Reading(state="FAILED", detail="no\x1b[2J"))
     assert "no^[[2J" in line.render().plain
+
+
+def test_the_detail_tells_what_hubble_has_no_place_for():
+    flow = refused()
+    ours = Struct()
+    ours.update({"grpc": {"service": "shop.Cart", "status": 14, "ratio": 0.5}, "topics": ["a", "b"], "nothing": None})
+    flow.extensions.Pack(ours)
+    by_name = dict(detail_lines(flow))
+    assert by_name["grpc.service"] == "shop.Cart"
+    assert by_name["grpc.status"] == "14"
+    assert by_name["grpc.ratio"] == "0.5"
+    assert by_name["topics"] == "a b"
+    assert "nothing" not in by_name
 
 
 def test_plain_default_deny_is_said_in_words():
