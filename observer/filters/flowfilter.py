@@ -7,6 +7,7 @@ whitelist without blacklist. It knows no store's rows beyond their columns and b
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -32,8 +33,8 @@ class _Filter:
     def exact(self, flow: flow_pb2.Flow) -> bool:
         return all(term.exact(flow) for term in self._terms)
 
-    def index(self, columns: Columns) -> Bounds:
-        return all_of([term.bounds for term in self._terms], columns)
+    def index(self, columns: Columns, among: Mask | None = None) -> Bounds:
+        return all_of(self._terms, columns, among)
 
 
 class FilterTree:
@@ -51,14 +52,20 @@ class FilterTree:
             return False
         return not any(unwanted.exact(flow) for unwanted in self._blacklist)
 
-    def bounds(self, columns: Columns) -> Bounds:
-        """(maybe, sure), one bool a row: what is not `maybe` cannot pass, what is `sure` does, the rest needs exact."""
+    def bounds(self, columns: Columns, among: Mask | None = None) -> Bounds:
+        """(maybe, sure), one bool a row: what is not `maybe` cannot pass, what is `sure` does, the rest needs exact.
+
+        Only rows of `among` are of interest (None: all); what the bounds say of others means nothing.
+        """
         if self._whitelist:
-            bounds = any_of([wanted.index for wanted in self._whitelist], columns)
+            bounds = any_of([partial(wanted.index, among=among) for wanted in self._whitelist], columns)
         else:
             bounds = certain(np.ones(columns.length, np.bool_))
         if self._blacklist:
-            bounds = without(bounds, any_of([unwanted.index for unwanted in self._blacklist], columns))
+            left = bounds[0] if among is None else bounds[0] & among
+            bounds = without(
+                bounds, any_of([partial(unwanted.index, among=left) for unwanted in self._blacklist], columns)
+            )
         return bounds
 
     def mask(self, columns: Columns) -> tuple[Mask, bool]:

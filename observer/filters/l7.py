@@ -1,7 +1,7 @@
 """Filters on L7 messages: HTTP status, method, path, URL and headers, DNS query.
 
 Fields of one FlowFilter enter, terms leave. Expressions are unanchored RE2 searches; the HTTP fields go only with an
-event type list that has l7 in it.
+event type list that has l7 in it. Rows are judged by their own strings and headers, put together as wire does.
 """
 
 from __future__ import annotations
@@ -14,11 +14,26 @@ import numpy as np
 
 from observer.api import flow_pb2
 from observer.errors import FilterError
+from observer.extra import Extra, header_fields
 from observer.filters import patterns
-from observer.filters.index import Bounds, Index, Term, certain, equal, flagged, one_of, possible, upper
+from observer.filters.index import (
+    Bounds,
+    Index,
+    Mask,
+    PerText,
+    Rows,
+    Term,
+    certain,
+    equal,
+    flagged,
+    one_of,
+    possible,
+    upper,
+)
 from observer.filters.patterns import Search, quoted
 from observer.record import EventType, HttpMethod, L7Kind, L7Type, Present
 from observer.store import Columns
+from observer.wire.layer7 import Texts, http_method, url
 
 HTTP_KINDS: Final = (L7Kind.HTTP, L7Kind.GRPC)
 _STATUS: Final = re.compile("[1-5][0-9]{2}")
@@ -39,9 +54,7 @@ def terms(wanted: flow_pb2.FlowFilter) -> Iterator[Term]:
     if wanted.http_url:
         _needs_l7(wanted, "url")
         searches = _expressions(wanted.http_url, "http url")
-        yield Term(
-            lambda flow: bool(flow.l7.http.url) and _found(searches, flow.l7.http.url), _of(*HTTP_KINDS), _HTTP_IMPORTED
-        )
+        yield _by_url(lambda whole: bool(whole) and _found(searches, whole))
     if wanted.http_header:
         _needs_l7(wanted, "headers")
         yield _header([(header.key, header.value) for header in wanted.http_header])
@@ -53,7 +66,12 @@ def terms(wanted: flow_pb2.FlowFilter) -> Iterator[Term]:
             except FilterError as error:
                 raise FilterError(f"invalid DNS query filter: failed to compile regexp: {error}") from None
         dns = _of(L7Kind.DNS)
-        yield Term(lambda flow: flow.l7.HasField("dns") and _found(queries, flow.l7.dns.query), dns, upper(dns))
+        yield Term(
+            lambda flow: flow.l7.HasField("dns") and _found(queries, flow.l7.dns.query),
+            dns,
+            upper(dns),
+            PerText(lambda _, texts: _found(queries, _decoded(texts[0]))),
+        )
 
 
 def _needs_l7(wanted: flow_pb2.FlowFilter, what: str) -> None:
@@ -62,11 +80,30 @@ def _needs_l7(wanted: flow_pb2.FlowFilter, what: str) -> None:
 
 
 def _of(*kinds: L7Kind) -> Index:
-    """Rows of an L7 protocol, whose strings only the flow shows."""
+    """Rows of an L7 protocol, whose strings decide."""
     return lambda columns: possible(one_of(columns["l7_kind"], kinds))
 
 
 _HTTP_IMPORTED: Final = upper(_of(*HTTP_KINDS))
+
+
+def _decoded(raw: bytes) -> str:
+    """Bytes of the network as the string that a flow has."""
+    return raw.decode("utf-8", "backslashreplace")
+
+
+def _http_method(method: int, texts: Texts) -> bytes:
+    """The method of a row by its column and its strings."""
+    return http_method(method, Present.METHOD.value, texts[2])
+
+
+def _by_url(matches: Search) -> Term:
+    """A predicate on the URL of a request, which is empty where there is none."""
+
+    def ask(method: int, texts: Texts) -> bool:
+        return matches(_decoded(url(_http_method(method, texts), texts[0], texts[1], texts[3])))
+
+    return Term(lambda flow: matches(flow.l7.http.url), _of(*HTTP_KINDS), _HTTP_IMPORTED, PerText(ask))
 
 
 def _found(searches: Sequence[Search], text: str) -> bool:
@@ -121,8 +158,7 @@ def _method(methods: Sequence[str]) -> Term:
         if HttpMethod.UNKNOWN < method < HttpMethod.OTHER and (len(method.name), method.name.casefold()) in folded
     ]
 
-    def exact(flow: flow_pb2.Flow) -> bool:
-        method = flow.l7.http.method
+    def matches(method: str) -> bool:
         return bool(method) and (len(method), method.casefold()) in folded
 
     def index(columns: Columns) -> Bounds:
@@ -132,19 +168,19 @@ def _method(methods: Sequence[str]) -> Term:
         spelled = http & equal(column, HttpMethod.OTHER)
         return (sure | spelled, sure) if spelled.any() else certain(sure)
 
-    return Term(exact, index, _HTTP_IMPORTED)
+    spelled = PerText(lambda method, texts: matches(_decoded(_http_method(method, texts))))
+    return Term(lambda flow: matches(flow.l7.http.method), index, _HTTP_IMPORTED, spelled)
 
 
 def _path(texts: Iterable[str]) -> Term:
     """On the decoded path of the URL, without query; a URL that Go would not parse never matches."""
     searches = _expressions(texts, "http path")
 
-    def exact(flow: flow_pb2.Flow) -> bool:
-        url = flow.l7.http.url
-        path = patterns.request_path(url) if url else None
+    def matches(whole: str) -> bool:
+        path = patterns.request_path(whole)
         return path is not None and _found(searches, path)
 
-    return Term(exact, _of(*HTTP_KINDS), _HTTP_IMPORTED)
+    return _by_url(matches)
 
 
 def _header(wanted: Sequence[tuple[str, str]]) -> Term:
@@ -157,4 +193,28 @@ def _header(wanted: Sequence[tuple[str, str]]) -> Term:
             for key, value in wanted
         )
 
-    return Term(exact, _of(*HTTP_KINDS), _HTTP_IMPORTED)
+    # What a line must hold to have the pair; a backslash may stand for a byte that is no UTF-8.
+    needles = [tuple(b"" if "\\" in text else text.encode() for text in pair) for pair in wanted]
+
+    def ask(extra: Extra | None) -> bool:
+        head = b"" if extra is None else extra.head
+        if not head:
+            return False
+        # Folded lines belong together, and then a value is not in the head as it is in the flow.
+        folded = b"\n " in head or b"\n\t" in head
+        lines: list[bytes] = [head] if folded else []
+        for (key, value), (in_key, in_value) in zip(wanted, needles, strict=True):
+            if not folded and (in_key not in head or in_value not in head):
+                continue
+            lines = lines or head.split(b"\r\n")
+            for line in lines:
+                if not folded and (in_key not in line or in_value not in line):
+                    continue
+                if any(key in ("", name) and value in ("", text) for name, text in header_fields(line)):
+                    return True
+        return False
+
+    def judge(columns: Columns, rows: Rows) -> Mask:
+        return np.array([ask(extra) for extra in columns.extras[rows].tolist()], np.bool_)
+
+    return Term(exact, _of(*HTTP_KINDS), _HTTP_IMPORTED, judge)

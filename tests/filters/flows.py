@@ -57,6 +57,41 @@ URLS = [
     (b"*", b""),
     (b"/caf\xc3\xa9/\xff", b"shop"),
     (b"", b""),
+    # hostile: control bytes, half escapes, surrogates, other forms of a target, hosts that are none
+    (b"/a\x00b", b"shop"),
+    (b"/a\r\nb?\x7f", b"shop"),
+    (b"/%", b"shop"),
+    (b"/%ed%a0%80\xed\xa0\x80", b"shop"),
+    (b"/cart", b"sh op"),
+    (b"/cart", b"[::1"),
+    (b"/cart", b"u%zz@shop:8x"),
+    (b"/cart", b"caf\xe9\xff"),
+    (b"//cart//", b"shop"),
+    (b"?cart", b"shop"),
+    (b"*", b"shop"),
+    (b"*?cart", b"shop"),
+    (b"shop:80", b"shop"),
+    (b":cart", b""),
+    (b"1http://shop/cart", b"shop"),
+    (b"", b"shop"),
+    (b"/\\xff", b"shop"),
+    (b"/" + b"c" * 254, b"shop"),  # 259 bytes: whole, and yet over one slot
+    (b"/cart?" + b"\xff" * 290, b"shop" * 30),  # cut
+    (b"/" + b"c" * 400 + b"art", b""),
+]
+HEADS = [
+    b"",
+    b"Host: shop\r\nX-Id: 7\r\n",
+    b"X-Id:7\r\nX-Id: 8",
+    b"x-id: 7\nX-Id \t: 7 \r\r\n",
+    b"X-Id: 6\r\n 7\r\nX-Other: 7\r\n",  # folded
+    b"X-Id: 7\n\t\r\n",
+    b" X-Id: 7\r\n",
+    b"X-Id\r\n: 7\r\nX-Id 7",
+    b"X-\xff: \xff\r\n",
+    b"X-\\xff: \\xff\r\n",
+    b"caf\xc3\xa9: caf\xc3\xa9\r\n",
+    b"\r\n\r\n:\r\n\x00",
 ]
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 
@@ -101,18 +136,21 @@ def flow_row(random: Random, decoder: FlowDecoder) -> tuple[Records, Extra | Non
     row["type"] = 2 if kind else 1
     row["l7_type"] = some([1, 2])
     row["l7_code"] = some([0, 3, 200, 404, 503, 4040])
-    row["l7_method"] = some([0, HttpMethod.GET, HttpMethod.POST, HttpMethod.OTHER, 28])
+    row["l7_method"] = some([0, HttpMethod.GET, HttpMethod.POST, HttpMethod.CONNECT, HttpMethod.OTHER, 28])
     texts: tuple[bytes, ...] = (b"topic", b"client")
     if kind in (L7Kind.HTTP, L7Kind.GRPC):
-        texts = (*some(URLS), some([b"PURGE", b"get", b""]))
+        texts = (*some(URLS), some([b"PURGE", b"get", b"CONNECT", b"\xff", b""]), some([b"", b"", b"https", b"\x00:"]))
     elif kind == L7Kind.DNS:
-        texts = (some([b"api.github.com.", b"cart.shop.svc.", b"", b"\xff.example."]),)
-    row["text_length"], text, _ = pack_text(texts)
+        texts = (some([b"api.github.com.", b"cart.shop.svc.", b"", b"\xff.example.", b"a\n\x00", b"x." * 200]),)
+    row["text_length"], text, cut = pack_text(texts)
     row["text"][: len(text)] = list(text)
+    if random.random() < 0.05:  # another server's record may have any lengths
+        row["text_length"] = some([(255, 255, 255, 255), (0, 9, 0, 200), (3, 0, 2, 1)])
     if random.random() < 0.5:
         return record, None
     extra = Extra(
-        head=some([b"", b"Host: shop\r\nX-Id: 7\r\n"]),
+        texts=texts if cut and some([True, True, False]) else (),
+        head=some(HEADS),
         source_names=some([(), ("db.example.org", "x.example.org")]),
         destination_names=some([(), ("api.github.com.",)]),
         trace_id=some(["", TRACE]),
@@ -189,10 +227,21 @@ TEXTS = {
     "port": ["80", "080", "0", "53", "443", "8080", "65535"],
     "protocol": ["tcp", "UDP", "icmp", "ICMPv4", "icmpv6", "sctp", "http", "dns", "kafka", "igmp", "vrrp"],
     "http_status_code": ["200", "4+", "40+", "503", "1+"],
-    "http_method": ["GET", "get", "Post", "purge"],
-    "http_path": ["^/$", "cart", " ", "^$", "\ufffd", "é"],
-    "http_url": ["shop", "^http://shop:8080/", "#x$"],
-    "dns_query": [r"github\.com", "^$", "svc"],
+    "http_method": ["GET", "get", "Post", "purge", "connect", r"\xff"],
+    "http_path": ["^/$", "cart", " ", "^$", "\ufffd", "é", r"^\*$", r"\\xff", "^//", "art$", "^/c+$"],
+    "http_url": [
+        "shop",
+        "^http://shop:8080/",
+        "#x$",
+        "^https:",
+        r"^\*",
+        r"\\xff",
+        r"\x00",
+        "^/",
+        "art$",
+        "^http://shop$",
+    ],
+    "dns_query": [r"github\.com", "^$", "svc", r"\\xff", r"\x00", r"^(x\.){200}$"],
     "node_name": ["node-1", "east/*", "default/", "node*", "node3"],
     "node_labels": ["zone=a", "!zone"],
     "trace_id": ["", TRACE],
@@ -235,7 +284,9 @@ def add_field(random: Random, wanted: flow_pb2.FlowFilter, name: str) -> None:
     elif name == "interface":
         wanted.interface.add(index=some([0, 7]), name=some(["", "eth0"]))
     else:
-        wanted.http_header.add(key=some(["", "X-Id", "x-id"]), value=some(["", "7"]))
+        for _ in range(some([1, 1, 2])):
+            key = some(["", "X-Id", "x-id", r"X-\xff", "caf\xe9", "Host"])
+            wanted.http_header.add(key=key, value=some(["", "7", "6 7", r"\xff", "caf\xe9"]))
     if any(field.name.startswith("http_") for field, _ in wanted.ListFields()) and wanted.event_type:
         wanted.event_type.add(type=129)
 
