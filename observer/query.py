@@ -27,9 +27,9 @@ from observer.wire import FlowEncoder
 BLOCK: Final = 16_384
 """Rows looked at in one step, so that a mask stays in the processor's cache and a selection under 8 MiB."""
 FIRST_BLOCK: Final = 512
-"""Rows of the first step back from the newest flow: `last 20` seldom needs more."""
+"""Rows of the first step where a number of flows is asked for: `last 20` seldom needs more."""
 EXACT_BLOCK: Final = 64
-"""Flows built in one step on the way back: a few more than asked for at most."""
+"""Flows built in one step where a number is asked for: a few more than that at most."""
 LOST_INTERVAL_NS: Final = 1_000_000_000
 """A reader hears of losses once in so long (Hubble's hubble-lost-event-send-interval)."""
 POLL_S: Final = 0.1
@@ -154,15 +154,15 @@ class _Reader:
     def _forward(self, cursor: int, stop: int, limit: int) -> Iterator[Selection | Lost]:
         """The rows from `cursor` up to `stop`, at most `limit` matches (0: all)."""
         found = 0
+        size = FIRST_BLOCK if limit else BLOCK
         while cursor < stop and not self._ended and not self._cancelled():
             first = self._store.first
             if cursor < first:  # the writer went past: go on at what is left of the range
                 self._overtaken(min(first, stop) - cursor)
                 cursor = min(first, stop)
                 continue
-            selection, cursor = self._block(cursor, min(cursor + BLOCK, stop))
-            if limit and len(selection) > limit - found:
-                selection = _rows(selection, slice(0, limit - found))
+            selection, cursor = self._block(cursor, min(cursor + size, stop), limit and limit - found)
+            size = min(size * 2, BLOCK)
             found += len(selection)
             if len(selection):
                 yield selection
@@ -170,8 +170,8 @@ class _Reader:
             if limit and found >= limit:
                 return
 
-    def _block(self, start: int, stop: int) -> tuple[Selection, int]:
-        """What passes of a range of rows, time range included, and where to go on.
+    def _block(self, start: int, stop: int, limit: int) -> tuple[Selection, int]:
+        """What passes of a range of rows, time range included, and where to go on; the first `limit` (0: all).
 
         Rows that were overwritten while they were read are counted as lost, and nothing that they said is believed.
         """
@@ -184,9 +184,9 @@ class _Reader:
                 # The ring is taken to be in order of time: the first flow that is later ends the query.
                 late = _after(times, query.until_ns)
                 length = int(np.argmax(late)) if late.any() else length
-            maybe, sure = query.filters.bounds(columns)
-            if query.since_ns is not None:
-                inside = _not_before(times, query.since_ns)
+            inside = None if query.since_ns is None else _not_before(times, query.since_ns)
+            maybe, sure = query.filters.bounds(columns, inside)
+            if inside is not None:
                 maybe, sure = (maybe & inside,) * 2 if maybe is sure else (maybe & inside, sure & inside)
             parts.append((columns.start, length, np.flatnonzero(maybe[:length]), sure))
             if length < columns.length:
@@ -204,13 +204,22 @@ class _Reader:
             self._ended = True
         kept = slice(int(np.searchsorted(whole, passed)), len(whole))
         selection = _rows(Selection(whole, records, extras, nodes), kept)
-        return self._certain(selection, certain[len(sequences) - len(selection) :]), stop
+        return self._certain(selection, certain[len(sequences) - len(selection) :], limit), stop
 
-    def _certain(self, selection: Selection, certain: npt.NDArray[np.bool_]) -> Selection:
-        """Ask exactly where the mask was not certain."""
+    def _certain(self, selection: Selection, certain: npt.NDArray[np.bool_], limit: int) -> Selection:
+        """Ask exactly where the mask was not certain, no further than to the `limit`th match (0: all)."""
         if certain.all():
-            return selection
-        return _rows(selection, np.flatnonzero(self._exactly(selection, certain)))
+            return _rows(selection, slice(0, min(limit or len(selection), len(selection))))
+        step = EXACT_BLOCK if limit else len(selection)
+        matches: list[int] = []
+        for start in range(0, len(selection), step):
+            part = slice(start, min(start + step, len(selection)))
+            rows = np.flatnonzero(self._exactly(_rows(selection, part), certain[part]))
+            matches += (start + rows).tolist()
+            if limit and len(matches) >= limit:
+                del matches[limit:]
+                break
+        return _rows(selection, np.array(matches, np.intp))
 
     def _exactly(self, selection: Selection, certain: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
         """Which rows match, where `certain` tells for some of them that they do; builds the flows of the others."""

@@ -9,10 +9,12 @@ import pytest
 from observer import query as query_module
 from observer.api import flow_pb2, observer_pb2
 from observer.errors import FilterError
+from observer.extra import Extra
+from observer.filters.index import PerText
 from observer.query import BLOCK, CAUGHT_UP, InvalidQueryError, Lost, Query, Selection, select
 from observer.record import L7Kind, Records, empty, pack_text
 from observer.store import Store
-from observer.wire import FlowDecoder
+from observer.wire import FlowDecoder, FlowEncoder
 
 Filter = flow_pb2.FlowFilter
 Request = observer_pb2.GetFlowsRequest
@@ -156,6 +158,66 @@ def test_the_last_few_do_not_cost_the_whole_ring(monkeypatch):
     )
     assert sequences(list(select(store, Query.from_request(Request(number=20))))) == list(range(49_980, 50_000))
     assert sum(looked) == 512
+
+
+@pytest.mark.parametrize("whitelist", [[], [DROPPED], [Filter(dns_query=["^7"])], [Filter(uuid=["theirs"]), DROPPED]])
+@pytest.mark.parametrize("number", [0, 1, 500, 15_001])
+def test_the_first_n_and_all_are_found_block_by_block(whitelist, number):
+    store = Store(50_000)
+    records = flows(0, 45_000)
+    records["l7_kind"][::3] = L7Kind.DNS
+    lengths, text, _ = pack_text((b"7.example",))
+    records["text_length"][::3] = lengths
+    records["text"][::3, : len(text)] = list(text)
+    store.append(records)
+    matches = range(0, 45_000, 3 if whitelist else 1)
+    request = Request(whitelist=whitelist, number=number, first=True)
+    assert sequences(list(select(store, Query.from_request(request)))) == list(matches)[: number or None]
+
+
+@pytest.mark.parametrize(("number", "built"), [(1, 64), (20, 64), (22, 64), (23, 128), (100, 320)])
+def test_the_first_few_build_few_flows(monkeypatch, number, built):
+    store = Store(50_000)
+    records = flows(0, 40_000)
+    imported, _ = FlowDecoder(store.endpoints, store.policies).add(flow_pb2.Flow(verdict=300))
+    records["flags"], records["verdict"] = imported["flags"], 0  # every row has to be asked exactly
+    theirs = [
+        Extra(imported=flow_pb2.Flow(verdict=300 if row % 3 == 0 else 1).SerializeToString()) for row in range(40_000)
+    ]
+    store.append(records, list(enumerate(theirs)))
+    asked: list[int] = []
+    encode_many = FlowEncoder.encode_many
+
+    def counted(self, records, *rest):
+        asked.append(len(records))
+        return encode_many(self, records, *rest)
+
+    monkeypatch.setattr(FlowEncoder, "encode_many", counted)
+    request = Request(whitelist=[Filter(verdict=[300])], number=number, first=True)
+    assert sequences(list(select(store, Query.from_request(request)))) == list(range(0, number * 3, 3))
+    assert sum(asked) == built
+
+
+def test_texts_are_judged_only_where_the_time_and_the_other_terms_let_pass(monkeypatch):
+    store = Store(1_000)
+    records = flows(0, 900)
+    records["l7_kind"] = L7Kind.DNS
+    store.append(records)
+    judged: list[int] = []
+    call = PerText.__call__
+
+    def counted(self, columns, rows):
+        judged.append(len(rows))
+        return call(self, columns, rows)
+
+    monkeypatch.setattr(PerText, "__call__", counted)
+    for request, expected in (
+        (Request(since=at(601), whitelist=[Filter(verdict=[2], dns_query=["^$"])]), range(600, 900, 3)),
+        (Request(since=at(601), whitelist=[DROPPED], blacklist=[Filter(dns_query=["x"])]), range(600, 900, 3)),
+    ):
+        judged.clear()
+        assert sequences(list(select(store, Query.from_request(request)))) == list(expected)
+        assert sum(judged) == 100
 
 
 def test_imported_flows_are_asked_exactly():
