@@ -79,8 +79,8 @@ class Half:
     """One direction of a connection: the packets that one side sends."""
 
     __slots__ = (
-        "bytes", "connection", "is_reply", "isn", "key", "last_ns", "other", "outer", "packets", "side", "stream",
-        "tells", "told", "told_ns", "wake_ns", "wants_acks", "wants_payload", "watch",
+        "bytes", "common", "connection", "is_reply", "isn", "key", "last_ns", "other", "outer", "packets", "side",
+        "stream", "tells", "told", "told_ns", "wake_ns", "wants_acks", "wants_payload", "watch",
     )  # fmt: skip
 
     other: Half
@@ -101,8 +101,9 @@ class Half:
         self.wants_payload = True
         self.wants_acks = False
         self.outer: Layer | None = None  # of the packet told last: the tunnel that it came through
-        self.side: Any = None  # the pipeline's, as is the next
+        self.side: Any = None  # the pipeline's, as are the next
         self.stream: Any = None
+        self.common: Any = None  # made of the key, among others
 
     @property
     def reason(self) -> TraceReason:
@@ -323,6 +324,7 @@ class Conntrack:
         if self._halves.get(half.key) is half:
             del self._halves[half.key]
         half.key = key
+        half.common = None
         half.isn = int(packets.sequence[row])
         self._halves[key] = half
         return half

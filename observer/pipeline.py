@@ -12,83 +12,36 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-
 from observer.conntrack import ACKED, DATA, END, FIN, SYN, TELL, Connection, Conntrack, Half, Roles
 from observer.decode import Decoder, Packets
-from observer.extra import Extra
 from observer.identity.endpoints import IpCache
 from observer.identity.names import Names
 from observer.l7.conversation import Conversation
 from observer.l7.detect import Detected
 from observer.l7.kafka_topics import TopicIds
 from observer.l7.message import Message, Side
-from observer.l7.traceparent import trace_id_of
 from observer.losses import Losses
-from observer.notes import Notes, annotate, greet
+from observer.notes import Notes, greet
 from observer.policy.engine import Engine
-from observer.record import PACK, RECORD, EventType, Flags, FlowType, L7Kind, L7Type, Present, Protocol, pack_text
+from observer.record import L7Kind, L7Type, Protocol
+from observer.rows import Batch, Rows
 from observer.sources.pace import paced
 from observer.sources.pcap import open_capture
 from observer.store import Store
 from observer.stream import Assembly, Piece, Stream
 from observer.tag import PolicyMode, Tag, Tagger
-from observer.tuples import KEY, TCP, Shape
+from observer.tuples import KEY, TCP
 
 HOLE_NS: Final = 20_000_000
 """How long a hole that the receiver has acknowledged is kept open: a capture may hold an ACK before what it answers."""
 
 # Members of enums, most as plain numbers: looking them up in their class is slow, and done for every packet told.
 UDP: Final = int(Protocol.UDP)
-PORTS: Final = int(Shape.PORTS)
-UNKNOWN, KNOWN = Roles.UNKNOWN, Roles.KNOWN
-L3_L4: Final = int(FlowType.L3_L4)
-L7: Final = int(FlowType.L7)
-L7_EVENT: Final = int(EventType.L7)
-REQUEST, RESPONSE = L7Type.REQUEST, L7Type.RESPONSE
+KNOWN: Final = Roles.KNOWN
+REQUEST: Final = L7Type.REQUEST
 CLIENT, SERVER = Side.CLIENT, Side.SERVER
 TLS: Final = L7Kind.TLS
 MORE: Final = Detected.MORE
-IS_REPLY: Final = int(Present.IS_REPLY)
-COUNTERS: Final = int(Present.COUNTERS)
-IS_ICMP: Final = int(Present.ICMP)
-HAS_FLAGS: Final = int(Present.TCP_FLAGS)
-HAS_VLAN: Final = int(Present.VLAN)
-HAS_MAC: Final = int(Present.MAC)
-HAS_CODE: Final = int(Present.CODE)
-HAS_METHOD: Final = int(Present.METHOD)
-HAS_L7_ID: Final = int(Present.L7_ID)
-HAS_LATENCY: Final = int(Present.LATENCY)
-HAS_GRPC_STATUS: Final = int(Present.GRPC_STATUS)
-GRPC: Final = L7Kind.GRPC
-L7_INCOMPLETE: Final = int(Flags.L7_INCOMPLETE)
-EXTRA: Final = int(Flags.EXTRA)
-TEXT_CUT: Final = int(Flags.TEXT_CUT)
-
-
-class _Batch:
-    """The columns of a batch of packets as lists, because rows are read one by one."""
-
-    __slots__ = (
-        "acknowledgment", "data", "destination_mac", "has_mac", "icmp_code", "icmp_type", "length", "missing",
-        "sequence", "source_mac", "start", "tcp_flags", "time_ns", "tunnel",
-    )  # fmt: skip
-
-    def __init__(self, packets: Packets) -> None:
-        self.data = packets.data
-        self.time_ns = packets.time_ns.tolist()
-        self.tcp_flags = packets.tcp_flags.tolist()
-        self.sequence = packets.sequence.tolist()
-        self.acknowledgment = packets.acknowledgment.tolist()
-        self.start = packets.payload_start.tolist()
-        self.length = packets.payload_length.tolist()
-        self.missing = packets.payload_missing.tolist()
-        self.has_mac = packets.has_mac.tolist()
-        self.source_mac = packets.source_mac.tobytes()
-        self.destination_mac = packets.destination_mac.tobytes()
-        self.icmp_type = packets.icmp_type
-        self.icmp_code = packets.icmp_code
-        self.tunnel = packets.tunnel
 
 
 class Pipeline:
@@ -117,14 +70,11 @@ class Pipeline:
         self._topic_ids = TopicIds()
         self._names = Names(self.losses)
         self._time_ns = 0
-        self._texts: tuple[bytes, ...] = ()
-        self._packed = pack_text(())
-        self._rows: list[bytes] = []
-        self._extras: list[tuple[int, Extra]] = []
+        self._rows = Rows()
 
     def packets(self, packets: Packets) -> None:
         """Take the next packets and append the flows that they make."""
-        batch = _Batch(packets)
+        batch = Batch(packets)
         times = batch.time_ns
         for row, half, what in self._conntrack.track(packets):
             time_ns = times[row]
@@ -147,7 +97,8 @@ class Pipeline:
                     # No flow of its own: Hubble has no kind for it. The packet is told, with what its hello says.
                     what |= self._greet(half, messages.pop(), batch.tcp_flags[row], what)
             if what & TELL:
-                self._tell(batch, row, half, time_ns)
+                connection = half.connection
+                self._rows.packet(batch, row, half, connection.tag or self._tag(connection), time_ns)
             for message in messages:
                 self._message(half.connection, message, time_ns)
         if times:
@@ -169,11 +120,9 @@ class Pipeline:
 
     def _append(self) -> None:
         if self._rows:
-            rows, extras = self._rows, self._extras
-            self._rows, self._extras = [], []
-            self._store.append(np.frombuffer(b"".join(rows), RECORD), extras, self._node)
+            self._store.append(*self._rows.take(), self._node)
 
-    def _segment(self, batch: _Batch, row: int, half: Half, what: int, time_ns: int) -> list[Message]:
+    def _segment(self, batch: Batch, row: int, half: Half, what: int, time_ns: int) -> list[Message]:
         """The messages that a TCP segment completes."""
         messages = self._acknowledged(half, batch.acknowledgment[row], time_ns) if what & ACKED else []
         flags = batch.tcp_flags[row]
@@ -279,112 +228,19 @@ class Pipeline:
             if message.kind is not TLS:  # there is no packet any more to tell a hello with
                 self._message(connection, message, time_ns)
 
-    def _tell(self, batch: _Batch, row: int, half: Half, time_ns: int) -> None:
-        """Add the L3_L4 flow of one packet."""
-        connection = half.connection
-        tag: Tag = connection.tag or self._tag(connection)
-        source_ip, destination_ip, source_port, destination_port, vlan, protocol, family, shape = KEY.unpack_from(
-            half.key
-        )
-        present, icmp_type, icmp_code = COUNTERS, 0, 0
-        if shape != PORTS:
-            source_port = destination_port = 0
-            present |= IS_ICMP
-            icmp_type, icmp_code = int(batch.icmp_type[row]), int(batch.icmp_code[row])
-        elif protocol == TCP:
-            present |= HAS_FLAGS
-        is_reply = half.is_reply
-        ends = tag.server if is_reply else tag.client
-        if connection.roles is not UNKNOWN:
-            present |= IS_REPLY
-        else:
-            is_reply = False  # whoever was seen first counts as client; that is no knowledge to tell
-        if vlan:
-            present |= HAS_VLAN
-        source_mac = destination_mac = b""
-        if batch.has_mac[row]:
-            present |= HAS_MAC
-            source_mac = batch.source_mac[6 * row : 6 * row + 6]
-            destination_mac = batch.destination_mac[6 * row : 6 * row + 6]
-        verdict, event_type, drop_reason, direction, egress_rule, ingress_rule, match = tag.judgement
-        flags = tunnel = vni = 0
-        if batch.tunnel is not None:
-            half.outer = batch.tunnel[row]
-        if half.outer is not None or connection.notes is not None:
-            flags = EXTRA
-            tunnel, vni = self._annotate(Extra(), half)
-        row_of = (
-            time_ns, 0, half.bytes, 0, 0, connection.number,
-            half.packets & 0xFFFFFFFF, 0, 0, ends[0], ends[1], ends[2], ends[3], egress_rule, ingress_rule, 0,
-            present, flags, 0, vni,
-            source_ip, destination_ip, source_mac, destination_mac,
-            source_port, destination_port, vlan, batch.tcp_flags[row], drop_reason, 0, 0, 0,
-            family, protocol, L3_L4, event_type, ends[4], verdict, direction, is_reply,
-            0, 0, match, 0, half.reason, icmp_type, icmp_code, tunnel,
-            0, 0, 0, 0, b"", b"",
-        )  # fmt: skip
-        self._rows.append(PACK.pack(*row_of))
-
     def _message(self, connection: Connection, message: Message, time_ns: int) -> None:
         """Add the L7 flow of one request or response."""
         tag: Tag = connection.tag or self._tag(connection)
         asker = connection.asker or connection.client
         half = asker if message.side is CLIENT else asker.other
-        ends = tag.server if half.is_reply else tag.client
         # An answer is not judged: its verdict is the request's.
         asked = message if message.type is REQUEST else message.request
         judgement = tag.judgement if asked is None else self._tagger.request(tag, asked)
-        verdict, _, drop_reason, direction, egress_rule, ingress_rule, match = judgement
-        source_ip, destination_ip, source_port, destination_port, vlan, protocol, family, _ = KEY.unpack_from(half.key)
-        if message.texts is not self._texts:  # a response has those of its request, and often comes next
-            self._texts, self._packed = message.texts, pack_text(message.texts)
-        lengths, text, cut = self._packed
-        present, flags = IS_REPLY, L7_INCOMPLETE if message.incomplete else 0
-        code, method, number, latency_ns = message.code, message.method, message.id, message.latency_ns
-        if code is not None:
-            present |= HAS_CODE
-        if method is not None:
-            present |= HAS_METHOD
-        if number is not None:
-            present |= HAS_L7_ID
-        if latency_ns is not None:
-            present |= HAS_LATENCY
-        if vlan:
-            present |= HAS_VLAN
-        extra = None
-        if cut or message.head or message.dns is not None or message.extension:
-            flags |= EXTRA | (TEXT_CUT if cut else 0)
-            texts = message.texts if cut else ()
-            extra = Extra(texts=texts, head=message.head, dns=message.dns, extension=message.extension)
-            if asked is not None and asked.head:
-                extra.trace_id = trace_id_of(asked.head)
-            if message.dns is not None and message.request is not None and not code:
-                # Only what was asked for: anybody can send an answer.
-                names = (message.texts[0].decode("ascii"), *message.dns.cnames)
-                self._names.learn(_place(half.key) + half.key[16:32], message.dns.ips, names, message.dns.ttl, time_ns)
-        grpc_status = None
-        if message.kind is GRPC and message.extension:
-            grpc_status = message.extension["grpc"].get("status")
-            if grpc_status is not None:
-                present |= HAS_GRPC_STATUS
-        tunnel = vni = 0
-        if half.outer is not None or connection.notes is not None:
-            flags |= EXTRA
-            tunnel, vni = self._annotate(extra or Extra(), half)
-        elif extra is not None:
-            self._extras.append((len(self._rows), extra))
-        row_of = (
-            time_ns, max(latency_ns or 0, 0), 0, 0, 0, connection.number,
-            0, 0, 0, ends[0], ends[1], ends[2], ends[3], egress_rule, ingress_rule, (number or 0) & 0xFFFFFFFF,
-            present, flags, 0, vni,
-            source_ip, destination_ip, b"", b"",
-            source_port, destination_port, vlan, 0, drop_reason,
-            (code or 0) & 0xFFFF, message.version & 0xFFFF, (method or 0) & 0xFFFF,
-            family, protocol, L7, L7_EVENT, 0, verdict, direction, message.type is RESPONSE,
-            message.kind, message.type, match, grpc_status or 0, 0, 0, 0, tunnel,
-            *lengths, b"", text,
-        )  # fmt: skip
-        self._rows.append(PACK.pack(*row_of))
+        if message.dns is not None and message.request is not None and not message.code:
+            # Only what was asked for: anybody can send an answer.
+            names = (message.texts[0].decode("ascii"), *message.dns.cnames)
+            self._names.learn(_place(half.key) + half.key[16:32], message.dns.ips, names, message.dns.ttl, time_ns)
+        self._rows.message(half, message, asked, tag, judgement, time_ns)
 
     def _tag(self, connection: Connection) -> Tag:
         tag: Tag = self._tagger.tag(connection)
@@ -396,11 +252,6 @@ class Pipeline:
             if client_names or server_names:
                 connection.notes = Notes(client_names, server_names)
         return tag
-
-    def _annotate(self, extra: Extra, half: Half) -> tuple[int, int]:
-        """Add the extra of the next row, with what is noted of its connection; the record's tunnel and VNI."""
-        self._extras.append((len(self._rows), annotate(extra, half)))
-        return (0, 0) if extra.tunnel is None else (extra.tunnel.protocol, extra.tunnel.vni)
 
 
 def replay(
@@ -465,6 +316,7 @@ def _place(key: bytes) -> bytes:
 def _let_go(half: Half) -> None:
     """Nobody wants what this side says any more."""
     half.wants_payload = False
+    half.common = None
     if half.stream is not None:
         half.stream.drop()
         half.stream = None

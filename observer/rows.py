@@ -1,0 +1,247 @@
+"""Rows: packets and messages, with what identity and policy say of them, to the records and extras of a batch.
+
+A connection's half, its tag and what is to be told enter; records in the store's layout leave, with their extras. What
+every message of a half has in common is laid out once and kept with the half. Knows no order, payload or policy.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final, TypeAlias
+
+import numpy as np
+
+from observer.conntrack import Half, Roles
+from observer.decode import Packets
+from observer.extra import Extra
+from observer.l7.message import Message
+from observer.l7.traceparent import trace_id_of
+from observer.notes import annotate
+from observer.record import (
+    RECORD,
+    RECORD_SIZE,
+    TEXT_SIZE,
+    EventType,
+    Flags,
+    FlowType,
+    L7Kind,
+    L7Type,
+    Present,
+    Protocol,
+    Records,
+    pack_text,
+)
+from observer.tag import Judgement, Tag
+from observer.tuples import Shape
+
+# record.PACK in pieces, with "x" for what is zero in such a row.
+_TOLD: Final = struct.Struct("<Q 8x Q 16x QI 8x 6I 4x II 4x I 32s 6s6s 5H 6x 8B 2x B x 4B 324x")
+_MESSAGE: Final = struct.Struct("<QQ 68s III 4x I 54s 3H 7s 5B 3x B 324s")
+_COMMON: Final = struct.Struct("<24x Q 12x 6I")
+_PLACE: Final = struct.Struct("<32s 12x 3H 2x H")
+_TEXT: Final = struct.Struct(f"<4B 16x {TEXT_SIZE}s")
+_ENDS: Final = struct.Struct(">3H3B")  # a key behind its addresses
+ADDRESSES: Final = 32
+"""Bytes of a key that are both addresses."""
+
+assert _TOLD.size == _MESSAGE.size == RECORD_SIZE
+
+Common: TypeAlias = tuple[Tag, Judgement, bytes, bytes, bytes, bool]
+"""What the rows of a half's messages share: whose they are made of, the three pieces of _MESSAGE, has it a VLAN."""
+
+# Members of enums as plain numbers: looking them up in their class is slow, and done for every row.
+TCP: Final = int(Protocol.TCP)
+PORTS: Final = int(Shape.PORTS)
+UNKNOWN: Final = Roles.UNKNOWN
+L3_L4: Final = int(FlowType.L3_L4)
+L7: Final = int(FlowType.L7)
+L7_EVENT: Final = int(EventType.L7)
+RESPONSE: Final = L7Type.RESPONSE
+GRPC: Final = L7Kind.GRPC
+IS_REPLY: Final = int(Present.IS_REPLY)
+COUNTERS: Final = int(Present.COUNTERS)
+IS_ICMP: Final = int(Present.ICMP)
+HAS_FLAGS: Final = int(Present.TCP_FLAGS)
+HAS_VLAN: Final = int(Present.VLAN)
+HAS_MAC: Final = int(Present.MAC)
+HAS_CODE: Final = int(Present.CODE)
+HAS_METHOD: Final = int(Present.METHOD)
+HAS_L7_ID: Final = int(Present.L7_ID)
+HAS_LATENCY: Final = int(Present.LATENCY)
+HAS_GRPC_STATUS: Final = int(Present.GRPC_STATUS)
+L7_INCOMPLETE: Final = int(Flags.L7_INCOMPLETE)
+EXTRA: Final = int(Flags.EXTRA)
+TEXT_CUT: Final = int(Flags.TEXT_CUT)
+
+
+class Batch:
+    """The columns of a batch of packets as lists, because rows are read one by one."""
+
+    __slots__ = (
+        "acknowledgment", "data", "destination_mac", "has_mac", "icmp_code", "icmp_type", "length", "missing",
+        "sequence", "source_mac", "start", "tcp_flags", "time_ns", "tunnel",
+    )  # fmt: skip
+
+    def __init__(self, packets: Packets) -> None:
+        self.data = packets.data
+        self.time_ns = packets.time_ns.tolist()
+        self.tcp_flags = packets.tcp_flags.tolist()
+        self.sequence = packets.sequence.tolist()
+        self.acknowledgment = packets.acknowledgment.tolist()
+        self.start = packets.payload_start.tolist()
+        self.length = packets.payload_length.tolist()
+        self.missing = packets.payload_missing.tolist()
+        self.has_mac = packets.has_mac.tolist()
+        self.source_mac = packets.source_mac.tobytes()
+        self.destination_mac = packets.destination_mac.tobytes()
+        self.icmp_type = packets.icmp_type
+        self.icmp_code = packets.icmp_code
+        self.tunnel = packets.tunnel
+
+
+class Rows:
+    """The rows of one batch, until they are taken."""
+
+    def __init__(self) -> None:
+        self._rows: list[bytes] = []
+        self._extras: list[tuple[int, Extra]] = []
+        self._texts: tuple[bytes, ...] = ()
+        self._text, self._cut = _text(())
+
+    def __len__(self) -> int:
+        """Rows made since the last were taken."""
+        return len(self._rows)
+
+    def take(self) -> tuple[Records, list[tuple[int, Extra]]]:
+        """The records and extras made so far; the next row begins a batch."""
+        rows, extras = self._rows, self._extras
+        self._rows, self._extras = [], []
+        return np.frombuffer(b"".join(rows), RECORD), extras
+
+    def packet(self, batch: Batch, row: int, half: Half, tag: Tag, time_ns: int) -> None:
+        """Add the L3_L4 flow of one packet."""
+        connection = half.connection
+        key = half.key
+        source_port, destination_port, vlan, protocol, family, shape = _ENDS.unpack_from(key, ADDRESSES)
+        present, icmp_type, icmp_code = COUNTERS, 0, 0
+        if shape != PORTS:
+            source_port = destination_port = 0
+            present |= IS_ICMP
+            icmp_type, icmp_code = int(batch.icmp_type[row]), int(batch.icmp_code[row])
+        elif protocol == TCP:
+            present |= HAS_FLAGS
+        is_reply = half.is_reply
+        source, destination, source_identity, destination_identity, sub_type = tag.server if is_reply else tag.client
+        if connection.roles is not UNKNOWN:
+            present |= IS_REPLY
+        else:
+            is_reply = False  # whoever was seen first counts as client; that is no knowledge to tell
+        if vlan:
+            present |= HAS_VLAN
+        source_mac = destination_mac = b""
+        if batch.has_mac[row]:
+            present |= HAS_MAC
+            source_mac = batch.source_mac[6 * row : 6 * row + 6]
+            destination_mac = batch.destination_mac[6 * row : 6 * row + 6]
+        verdict, event_type, drop_reason, direction, egress_rule, ingress_rule, match = tag.judgement
+        flags = tunnel = vni = 0
+        if batch.tunnel is not None:
+            half.outer = batch.tunnel[row]
+        if half.outer is not None or connection.notes is not None:
+            flags = EXTRA
+            tunnel, vni = self._annotate(Extra(), half)
+        self._rows.append(
+            _TOLD.pack(
+                time_ns, half.bytes, connection.number, half.packets & 0xFFFFFFFF,
+                source, destination, source_identity, destination_identity, egress_rule, ingress_rule,
+                present, flags, vni, key[:ADDRESSES], source_mac, destination_mac,
+                source_port, destination_port, vlan, batch.tcp_flags[row], drop_reason,
+                family, protocol, L3_L4, event_type, sub_type, verdict, direction, is_reply,
+                match, half.reason, icmp_type, icmp_code, tunnel,
+            )
+        )  # fmt: skip
+
+    def message(
+        self, half: Half, message: Message, asked: Message | None, tag: Tag, judgement: Judgement, time_ns: int
+    ) -> None:
+        """Add the L7 flow of one request or response; `asked` is the request of either, where it was seen."""
+        common: Common | None = half.common
+        if common is None or common[0] is not tag or common[1] is not judgement:
+            common = _common(half, tag, judgement)
+            if half.connection.protocol == TCP:  # others have few messages each, and are many
+                half.common = common
+        _, _, ends, place, judged, has_vlan = common
+        if message.texts is not self._texts:  # a response has those of its request, and often comes next
+            if message.texts != self._texts:
+                self._text, self._cut = _text(message.texts)
+            self._texts = message.texts
+        cut = self._cut
+        present, flags = HAS_VLAN | IS_REPLY if has_vlan else IS_REPLY, L7_INCOMPLETE if message.incomplete else 0
+        code, method, number, latency_ns = message.code, message.method, message.id, message.latency_ns
+        if code is None:
+            code = 0
+        else:
+            present |= HAS_CODE
+        if method is None:
+            method = 0
+        else:
+            present |= HAS_METHOD
+        if number is None:
+            number = 0
+        else:
+            present |= HAS_L7_ID
+        if latency_ns is None:
+            latency_ns = 0
+        else:
+            present |= HAS_LATENCY
+        extra = None
+        kind, head, dns, extension = message.kind, message.head, message.dns, message.extension
+        if cut or head or dns is not None or extension:
+            flags |= EXTRA | (TEXT_CUT if cut else 0)
+            extra = Extra(message.texts if cut else (), head, dns)
+            extra.extension = extension
+            if asked is not None and asked.head:
+                extra.trace_id = trace_id_of(asked.head)
+        grpc_status = 0
+        if kind is GRPC and extension:
+            status = extension["grpc"].get("status")
+            if status is not None:
+                present |= HAS_GRPC_STATUS
+                grpc_status = status
+        tunnel = vni = 0
+        if half.outer is not None or half.connection.notes is not None:
+            flags |= EXTRA
+            tunnel, vni = self._annotate(extra or Extra(), half)
+        elif extra is not None:
+            self._extras.append((len(self._rows), extra))
+        self._rows.append(
+            _MESSAGE.pack(
+                time_ns, latency_ns if latency_ns > 0 else 0, ends, number & 0xFFFFFFFF, present, flags, vni, place,
+                code & 0xFFFF, message.version & 0xFFFF, method & 0xFFFF,
+                judged, message.type is RESPONSE, kind, message.type, judgement.match, grpc_status, tunnel, self._text,
+            )
+        )  # fmt: skip
+
+    def _annotate(self, extra: Extra, half: Half) -> tuple[int, int]:
+        """Add the extra of the next row, with what is noted of its connection; the record's tunnel and VNI."""
+        self._extras.append((len(self._rows), annotate(extra, half)))
+        return (0, 0) if extra.tunnel is None else (extra.tunnel.protocol, extra.tunnel.vni)
+
+
+def _common(half: Half, tag: Tag, judgement: Judgement) -> Common:
+    ends = tag.server if half.is_reply else tag.client
+    verdict, _, drop_reason, direction, egress_rule, ingress_rule, _ = judgement
+    source_port, destination_port, vlan, protocol, family, _ = _ENDS.unpack_from(half.key, ADDRESSES)
+    return (
+        tag,
+        judgement,
+        _COMMON.pack(half.connection.number, *ends[:4], egress_rule, ingress_rule),
+        _PLACE.pack(half.key[:ADDRESSES], source_port, destination_port, vlan, drop_reason),
+        bytes((family, protocol, L7, L7_EVENT, 0, verdict, direction)),
+        vlan != 0,
+    )
+
+
+def _text(texts: tuple[bytes, ...]) -> tuple[bytes, bool]:
+    lengths, text, cut = pack_text(texts)
+    return _TEXT.pack(*lengths, text), cut
