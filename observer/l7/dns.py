@@ -27,6 +27,15 @@ QUERY_TIMEOUT_NS: Final = 120 * 10**9
 MALFORMED_LIMIT: Final = 8
 """Unreadable messages in a row after which a connection counts as opaque."""
 
+MEMO_LIMIT: Final = 4_096
+"""Queries remembered, because the same are asked again and again."""
+
+MEMO_SIZE: Final = 128
+"""Octets of one that is remembered."""
+
+_queries: Final[dict[bytes, tuple[tuple[bytes, ...], int | None, DnsAnswer | None]]] = {}
+"""What sound queries say, by what stands behind their ids."""
+
 _SHORT: Final = struct.Struct("!H")
 
 _Key = tuple[Side, int, bytes, int | None]
@@ -45,6 +54,13 @@ class _Exchange:
         self._malformed = 0  # in a row
 
     def _message(self, side: Side, data: bytes, time_ns: int) -> list[Message]:
+        known = _queries.get(data[2:])
+        if known is not None:
+            self._malformed = 0
+            number = data[0] << 8 | data[1]
+            query = Message(L7Kind.DNS, L7Type.REQUEST, side, time_ns, known[0], known[1], id=number, dns=known[2])
+            self._ask(query)
+            return [query]
         try:
             read = read_message(data)
         except MalformedError as malformed:
@@ -79,6 +95,10 @@ class _Exchange:
             self._answer(message)
         else:
             self._ask(message)
+            if not message.incomplete and len(data) <= MEMO_SIZE:
+                if len(_queries) >= MEMO_LIMIT:
+                    _queries.clear()
+                _queries[data[2:]] = message.texts, message.method, message.dns
         return [message]
 
     def _ask(self, query: Message) -> None:

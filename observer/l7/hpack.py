@@ -62,13 +62,15 @@ class HpackError(Exception):
 class HpackDecoder:
     """The dynamic table of one direction of one connection, as far as it can be known."""
 
-    __slots__ = ("_entries", "_limit", "_size", "cut", "late")
+    __slots__ = ("_entries", "_limit", "_size", "changes", "cut", "late")
 
     def __init__(self, *, late: bool = False) -> None:
         self.late = late
         """It joined in the middle, or lost bytes: older entries exist that nobody here has seen."""
         self.cut = False
         """The last block named more than the limits let through, or was itself cut: fields are missing."""
+        self.changes = 0
+        """How often the table has changed: until it does again, equal blocks mean equal fields."""
         self._entries: list[Field] = []  # oldest first, so that an insertion is an append
         self._size = 0
         self._limit = DEFAULT_TABLE_SIZE
@@ -76,6 +78,7 @@ class HpackDecoder:
     def lose(self) -> None:
         """Bytes of this direction were lost: insertions may be among them, so every older index has moved."""
         self.late = True
+        self.changes += 1
         self._entries.clear()
         self._size = 0
 
@@ -154,6 +157,7 @@ class HpackDecoder:
         return (name, value), position
 
     def _insert(self, field: Field) -> None:
+        self.changes += 1
         self._size += len(field[0] or b"") + len(field[1] or b"") + ENTRY_OVERHEAD
         self._entries.append(field)
         # A latecomer does not know the real limit, nor the size of names that it has not seen. An encoder never refers
@@ -162,6 +166,7 @@ class HpackDecoder:
             self._evict()
 
     def _resize(self, limit: int) -> None:
+        self.changes += 1
         if limit > TABLE_LIMIT:
             self.late = True
             limit = TABLE_LIMIT

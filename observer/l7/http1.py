@@ -16,17 +16,16 @@ from observer.l7.http1_head import (
     AUTHORITY,
     EMPTY_LINES,
     FIELD_LINE,
-    FIELDS,
     HEAD_END,
     HEAD_LIMIT,
     MALFORMED_START,
     START_IN_LINE,
-    START_LINE,
     Fields,
     StartLine,
     is_h2c,
     is_plausible,
     read_fields,
+    start_line,
 )
 from observer.l7.http1_stream import State, Stream
 from observer.l7.message import Message, Side
@@ -141,7 +140,7 @@ class Http1:
         line, position, whole = stream.take_line(data, position, HEAD_LIMIT)
         if line is None:
             return position
-        start = START_LINE[stream.side](line) if whole else None
+        start = start_line(stream.side, line) if whole else None
         if start is not None:
             stream.start, stream.time_ns = start, time_ns
             stream.state = State.FIELDS
@@ -181,8 +180,6 @@ class Http1:
 
     def _told(self, stream: Stream, head: bytes, time_ns: int, out: list[Message], whole: bool = True) -> None:
         """Tell a message and decide where it ends. `head` starts with a line end; not `whole`: fields are missing."""
-        if not FIELDS.fullmatch(head):
-            self._losses.count("http1", "malformed field line")
         fields = read_fields(head, stream.start.version, self._losses)
         if stream.side is Side.CLIENT:
             message = self._request(stream.start, fields, head[1:], time_ns)
@@ -375,10 +372,10 @@ class Http1:
 
     def _search(self, stream: Stream, line: bytes, time_ns: int) -> None:
         """Look for a start line in a line; what follows it has to bear it out (TRIAL)."""
-        start = START_LINE[stream.side](line)
+        start = start_line(stream.side, line)
         if start is None or (stream.side is Side.CLIENT and start.method not in METHODS):
             match = START_IN_LINE[stream.side].search(line)
-            start = START_LINE[stream.side](line[match.start() :]) if match else start
+            start = start_line(stream.side, line[match.start() :]) if match else start
         if start is not None and len(start.target.split(None, 1)) < 2:
             stream.start, stream.time_ns = start, time_ns
             stream.state = State.TRIAL

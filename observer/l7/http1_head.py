@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
+from observer.l7.message import Side
 from observer.losses import Losses
 
 HEAD_LIMIT: Final = 65_536
@@ -19,6 +20,12 @@ METHOD_LIMIT: Final = 32
 
 EMPTY_LINES_LIMIT: Final = 16
 """Octets of empty lines that may come before a first start line for it to be detected."""
+
+_MEMO_LIMIT: Final = 1_024
+"""Start lines, and header sections, that are remembered: most come again and again."""
+
+_MEMO_SIZE: Final = 1_024
+"""Octets of one that is remembered."""
 
 _DIGITS_LIMIT: Final = 18  # of a Content-Length: fits 63 bits
 
@@ -86,7 +93,23 @@ def is_h2c(head: bytes) -> bool:
     return _H2C.search(head) is not None
 
 
-START_LINE: Final = (request_line, status_line)  # by Side
+_READERS: Final = (request_line, status_line)  # by Side
+_lines: Final[tuple[dict[bytes, StartLine], ...]] = ({}, {})  # by Side
+
+
+def start_line(side: Side, line: bytes) -> StartLine | None:
+    """Read the start line that this side may send."""
+    memo = _lines[side]
+    start = memo.get(line)
+    if start is None:
+        start = _READERS[side](line)
+        if start is not None and len(line) <= _MEMO_SIZE:
+            if len(memo) >= _MEMO_LIMIT:
+                memo.clear()
+            memo[line] = start
+    return start
+
+
 MALFORMED_START: Final = ("malformed request line", "malformed status line")  # by Side
 
 
@@ -107,8 +130,29 @@ def is_plausible(start: StartLine, head: bytes) -> bool:
     return any(match[1].lower() == b"host" for match in _CONTROL.finditer(head))
 
 
+_fields: Final[dict[bytes, Fields]] = {}
+"""Of sections with nothing wrong in them, whatever the version."""
+
+
 def read_fields(head: bytes, version: int, losses: Losses) -> Fields:
     """Read the control fields of a header section that starts with a line end; count what is wrong with them."""
+    known = _fields.get(head)
+    if known is not None:
+        return known
+    faults = Losses()
+    fields = _read_fields(head, version, faults)
+    if faults.total():
+        losses.merge(faults)
+    elif len(head) <= _MEMO_SIZE and fields.coding is None:  # what is right with a coding depends on the version
+        if len(_fields) >= _MEMO_LIMIT:
+            _fields.clear()
+        _fields[head] = fields
+    return fields
+
+
+def _read_fields(head: bytes, version: int, losses: Losses) -> Fields:
+    if not FIELDS.fullmatch(head):
+        losses.count("http1", "malformed field line")
     host, lengths, codings, upgrade = b"", b"", b"", False
     hosts = 0
     for name, space, value in _CONTROL.findall(head):

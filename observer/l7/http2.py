@@ -13,7 +13,7 @@ import struct
 from collections.abc import Callable
 from typing import Final
 
-from observer.l7.hpack import Field, HpackDecoder, HpackError
+from observer.l7.hpack import HpackDecoder, HpackError
 from observer.l7.http2_frames import (
     END_HEADERS,
     END_STREAM,
@@ -24,13 +24,17 @@ from observer.l7.http2_frames import (
     FrameType,
     fragment,
 )
-from observer.l7.http2_head import read_section
+from observer.l7.http2_head import Section, read_section
 from observer.l7.http2_streams import Streams
 from observer.l7.message import Message, Side
 from observer.losses import Losses
 
 HEADER_BLOCK_LIMIT: Final = 65_536
 """Octets of a header block over all its frames; of a larger one the beginning is read, and its table given up."""
+SECTIONS_LIMIT: Final = 16
+"""Sections of one direction that are kept, in case that their blocks come again."""
+SECTION_SIZE: Final = 256
+"""Octets of a block whose section is kept."""
 MALFORMED_LIMIT: Final = 32
 """Malformed frames and header blocks after which a connection counts as opaque."""
 
@@ -66,7 +70,7 @@ class _Direction:
 
     __slots__ = (
         "block", "block_end_stream", "block_missing", "block_promised", "block_stream", "buffer", "flags", "hpack",
-        "kind", "left", "missing", "padding", "search", "side", "state", "stream", "time_ns",
+        "kind", "left", "missing", "padding", "search", "sections", "sections_of", "side", "state", "stream", "time_ns",
     )  # fmt: skip
 
     def __init__(self, side: Side) -> None:
@@ -85,6 +89,9 @@ class _Direction:
         self.block_promised = 0  # the stream that it promises (6.6)
         self.block_end_stream = False
         self.block_missing = False
+        # What blocks said while the table is as it was after so many changes: calls of one kind have equal ones.
+        self.sections: dict[bytes, Section] = {}
+        self.sections_of = 0
 
 
 class Http2:
@@ -150,6 +157,7 @@ class Http2:
         """The side's first frame comes next: its table is empty."""
         direction.state = State.FRAME
         direction.hpack = HpackDecoder()
+        direction.sections = {}
 
     def _lose_position(self, direction: _Direction, out: list[Message]) -> None:
         """Frames of this direction went by unseen."""
@@ -353,18 +361,33 @@ class Http2:
         number = direction.block_stream
         direction.block_stream = 0
         direction.block.clear()
-        fields: list[Field] = []
-        try:
-            fields = direction.hpack.decode(block, whole=not direction.block_missing)
-        except HpackError:
-            self._faulty("malformed header block")
-            return
-        section = read_section(fields, direction.hpack.cut, self._losses)
+        section = direction.sections.get(block)
+        if section is None or direction.block_missing or direction.sections_of != direction.hpack.changes:
+            section = self._read(direction, block)
+            if section is None:
+                return
         if not direction.block_promised:
             end_stream = direction.block_end_stream
             self._streams.section(direction.side, number, section, end_stream, time_ns, out)
         elif direction.side is Side.SERVER and direction.block_promised % 2 == 0:
             self._streams.promise(direction.block_promised, section, time_ns)
+
+    def _read(self, direction: _Direction, block: bytes) -> Section | None:
+        """The section of a block, kept if it is sound and has changed no table; None where it is malformed."""
+        hpack = direction.hpack
+        changes = hpack.changes
+        try:
+            fields = hpack.decode(block, whole=not direction.block_missing)
+        except HpackError:
+            self._faulty("malformed header block")
+            return None
+        section = read_section(fields, hpack.cut, self._losses)
+        if hpack.changes == changes and section.sound and len(block) <= SECTION_SIZE:
+            if direction.sections_of != changes or len(direction.sections) >= SECTIONS_LIMIT:
+                direction.sections = {}
+            direction.sections_of = changes
+            direction.sections[block] = section
+        return section
 
 
 STEPS: Final[dict[State, Callable[[Http2, _Direction, bytes, int, int, list[Message]], int]]] = {

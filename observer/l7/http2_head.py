@@ -33,6 +33,7 @@ class Section(NamedTuple):
     unknown: bool  # there are fields that could not be known
     begins_unknown: bool  # its first field is one of them
     cut: bool  # fields after these are missing
+    sound: bool  # nothing was counted about it
 
     def get(self, name: bytes) -> bytes:
         """The value of the first field of that name, or nothing."""
@@ -91,7 +92,7 @@ def read_section(decoded: Sequence[Field], cut: bool, losses: Losses) -> Section
     if cut:
         losses.count("http2", "header section cut short")
     first_unknown = decoded[0][0] is None if decoded else cut
-    return Section(pseudo, fields, head, unknown, first_unknown, cut)
+    return Section(pseudo, fields, head, unknown, first_unknown, cut, not malformed and not cut)
 
 
 def _lines(fields: Sequence[tuple[bytes, bytes]]) -> bytes:
