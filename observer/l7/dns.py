@@ -18,6 +18,9 @@ from observer.l7.message import Message, Side
 from observer.losses import Losses
 from observer.record import L7Kind, L7Type
 
+# Looking members up in their class is slow, and done for every message.
+REQUEST, RESPONSE = L7Type.REQUEST, L7Type.RESPONSE
+
 PENDING_LIMIT: Final = 1_024
 """Queries of one connection that wait for their answers."""
 
@@ -58,7 +61,7 @@ class _Exchange:
         if known is not None:
             self._malformed = 0
             number = data[0] << 8 | data[1]
-            query = Message(L7Kind.DNS, L7Type.REQUEST, side, time_ns, known[0], known[1], id=number, dns=known[2])
+            query = Message(L7Kind.DNS, REQUEST, side, time_ns, known[0], known[1], id=number, dns=known[2])
             self._ask(query)
             return [query]
         try:
@@ -75,7 +78,7 @@ class _Exchange:
             self._losses.count("dns", "too many answers", read.untold)
         message = Message(
             L7Kind.DNS,
-            L7Type.RESPONSE if read.is_response else L7Type.REQUEST,
+            RESPONSE if read.is_response else REQUEST,
             side,
             time_ns,
             (read.query,),

@@ -33,6 +33,23 @@ from observer.l7.pairing import Pairing
 from observer.losses import Losses
 from observer.record import HttpMethod, L7Kind, L7Type
 
+# Looking members up in their class is slow, and done for every message.
+BODY, CHUNK_DATA, CHUNK_END, CHUNK_SIZE, FIELDS, RESYNC, START, TRAILER, TRIAL, UNTIL_CLOSE, WAITING = (
+    State.BODY,
+    State.CHUNK_DATA,
+    State.CHUNK_END,
+    State.CHUNK_SIZE,
+    State.FIELDS,
+    State.RESYNC,
+    State.START,
+    State.TRAILER,
+    State.TRIAL,
+    State.UNTIL_CLOSE,
+    State.WAITING,
+)
+CLIENT, SERVER = Side.CLIENT, Side.SERVER
+REQUEST, RESPONSE = L7Type.REQUEST, L7Type.RESPONSE
+
 CHUNK_LINE_LIMIT: Final = 4_096
 """Octets of a chunk-size line with its extensions (RFC 9112, 7.1.1 asks for a limit)."""
 
@@ -70,7 +87,7 @@ class Http1:
     def __init__(self, losses: Losses) -> None:
         self.opaque = False
         self._losses = losses
-        self._streams = (Stream(Side.CLIENT), Stream(Side.SERVER))
+        self._streams = (Stream(CLIENT), Stream(SERVER))
         self._pairing = Pairing(losses)
         self._awaited: Message | None = None  # the CONNECT or Upgrade request whose answer decides
         self._held: list[tuple[bytearray, int]] = []  # pieces, times
@@ -94,12 +111,12 @@ class Http1:
     def gap(self, side: Side, size: int) -> None:
         """Pass over lost bytes exactly where a body's length is known; else look for the next start line."""
         stream = self._streams[side]
-        if stream.state is State.UNTIL_CLOSE:
+        if stream.state is UNTIL_CLOSE:
             return
-        if stream.state in (State.BODY, State.CHUNK_DATA) and size <= stream.remaining:
+        if stream.state in (BODY, CHUNK_DATA) and size <= stream.remaining:
             self._skip(stream, size)
             return
-        if stream.state is State.WAITING:
+        if stream.state is WAITING:
             self._awaited = None
             self._held, self._held_size = [], 0
         self._cut(stream, self._late)
@@ -110,24 +127,24 @@ class Http1:
         """End a side: what waited for an answer that will not come is read as HTTP; an unfinished head is counted."""
         stream = self._streams[side]
         out, self._late = self._late, []
-        if stream.state is State.WAITING:
+        if stream.state is WAITING:
             self._release(out)
         if not self.opaque:
             self._cut(stream, out)
             stream.lose_position()
-            stream.state = State.UNTIL_CLOSE
+            stream.state = UNTIL_CLOSE
         return out
 
     def _cut(self, stream: Stream, out: list[Message]) -> None:
         """A head will never be complete: tell what there is of it (snap length, lost bytes, early end)."""
-        if stream.state is State.FIELDS:
+        if stream.state is FIELDS:
             self._losses.count("http1", "head cut short")
             head = bytes(stream.buffer) if not stream.overlong else b""
             self._told(stream, head[: head.rfind(b"\n") + 1] or b"\n", stream.time_ns, out, whole=False)
-        elif stream.state is State.TRIAL and is_plausible(stream.start, head := bytes(stream.section)):
+        elif stream.state is TRIAL and is_plausible(stream.start, head := bytes(stream.section)):
             self._losses.count("http1", "head cut short")
             self._told(stream, head, stream.time_ns, out, whole=False)
-        elif stream.state is State.START and stream.buffer:
+        elif stream.state is START and stream.buffer:
             self._losses.count("http1", "start line cut short")
 
     # Start lines and header sections
@@ -143,7 +160,7 @@ class Http1:
         start = start_line(stream.side, line) if whole else None
         if start is not None:
             stream.start, stream.time_ns = start, time_ns
-            stream.state = State.FIELDS
+            stream.state = FIELDS
             return position
         self._losses.count("http1", MALFORMED_START[stream.side] if whole else "start line too long")
         stream.lose_position()
@@ -181,7 +198,7 @@ class Http1:
     def _told(self, stream: Stream, head: bytes, time_ns: int, out: list[Message], whole: bool = True) -> None:
         """Tell a message and decide where it ends. `head` starts with a line end; not `whole`: fields are missing."""
         fields = read_fields(head, stream.start.version, self._losses)
-        if stream.side is Side.CLIENT:
+        if stream.side is CLIENT:
             message = self._request(stream.start, fields, head[1:], time_ns)
             message.incomplete = not whole
             out.append(message)
@@ -192,7 +209,7 @@ class Http1:
         else:
             self._response(stream, fields, head[1:], time_ns, whole, out)
         if not whole and not self.opaque:
-            if stream.side is Side.CLIENT:
+            if stream.side is CLIENT:
                 self._awaited = None
             stream.lose_position()
 
@@ -204,9 +221,7 @@ class Http1:
         elif start.target[:1] not in b"/*" and (authority := AUTHORITY.match(start.target)):
             host = authority[1]  # RFC 9112, 3.2.2: in absolute-form the Host field is ignored
         texts = (start.target, host) if method is not HttpMethod.OTHER else (start.target, host, start.method)
-        message = Message(
-            L7Kind.HTTP, L7Type.REQUEST, Side.CLIENT, time_ns, texts, int(method), start.version, head=head
-        )
+        message = Message(L7Kind.HTTP, REQUEST, CLIENT, time_ns, texts, int(method), start.version, head=head)
         if b"grpc" in head:
             see_http1(message)
         self._pairing.ask(message)
@@ -217,12 +232,10 @@ class Http1:
     ) -> None:
         code = stream.start.code
         if 100 <= code < 200 and code != 101:
-            stream.state = State.START  # RFC 9110, 15.2: interim, the response is still to come
+            stream.state = START  # RFC 9110, 15.2: interim, the response is still to come
             return
         request = self._pairing.answer(time_ns)
-        message = Message(
-            L7Kind.HTTP, L7Type.RESPONSE, Side.SERVER, time_ns, version=stream.start.version, code=code, head=head
-        )
+        message = Message(L7Kind.HTTP, RESPONSE, SERVER, time_ns, version=stream.start.version, code=code, head=head)
         message.incomplete = not whole or request is None
         if request is not None:
             message.request, message.texts, message.method = request, request.texts, request.method
@@ -234,7 +247,7 @@ class Http1:
         if tunnel or code == 101:  # RFC 9110, 9.3.6 and 15.2.2: what follows is another protocol
             self.opaque = True
             if tunnel or (request is not None and is_h2c(b"\n" + head)):
-                rest = [(Side.CLIENT, bytes(piece), held_ns) for piece, held_ns in self._held]
+                rest = [(CLIENT, bytes(piece), held_ns) for piece, held_ns in self._held]
                 self.upgrade = Upgrade(None if tunnel else request, rest)
             self._held, self._held_size = [], 0
             for each in self._streams:
@@ -249,14 +262,14 @@ class Http1:
     def _request_body(self, stream: Stream, fields: Fields) -> None:
         if fields.coding is not None:
             if fields.coding == b"chunked":
-                stream.state = State.CHUNK_SIZE
+                stream.state = CHUNK_SIZE
             else:  # item 4: no way to find the end; the server answers 400 and closes
                 self._losses.count("http1", "request of unknown length")
                 stream.lose_position()
         elif fields.faulty:  # item 5
             stream.lose_position()
         elif fields.length:  # item 6
-            stream.state, stream.remaining = State.BODY, fields.length
+            stream.state, stream.remaining = BODY, fields.length
         else:  # item 7
             self._end_message(stream)
 
@@ -265,19 +278,19 @@ class Http1:
         if bodyless or stream.start.code in (204, 304):  # item 1
             self._end_message(stream)
         elif fields.coding is not None:  # items 3 and 4
-            stream.state = State.CHUNK_SIZE if fields.coding == b"chunked" else State.UNTIL_CLOSE
+            stream.state = CHUNK_SIZE if fields.coding == b"chunked" else UNTIL_CLOSE
         elif fields.faulty:  # item 5
             stream.lose_position()
         elif fields.length is None:  # item 8
-            stream.state = State.UNTIL_CLOSE
+            stream.state = UNTIL_CLOSE
         elif fields.length:  # item 6
-            stream.state, stream.remaining = State.BODY, fields.length
+            stream.state, stream.remaining = BODY, fields.length
         else:
             self._end_message(stream)
 
     def _end_message(self, stream: Stream) -> None:
-        waits = stream.side is Side.CLIENT and self._awaited is not None
-        stream.state = State.WAITING if waits else State.START
+        waits = stream.side is CLIENT and self._awaited is not None
+        stream.state = WAITING if waits else START
 
     # Bodies
 
@@ -289,8 +302,8 @@ class Http1:
     def _skip(self, stream: Stream, size: int) -> None:
         stream.remaining -= size
         if not stream.remaining:
-            if stream.state is State.CHUNK_DATA:
-                stream.state = State.CHUNK_END
+            if stream.state is CHUNK_DATA:
+                stream.state = CHUNK_END
             else:
                 self._end_message(stream)
 
@@ -308,9 +321,9 @@ class Http1:
             stream.lose_position()
             self._search(stream, line, time_ns)
         elif digits:
-            stream.state, stream.remaining = State.CHUNK_DATA, int(digits, 16)
+            stream.state, stream.remaining = CHUNK_DATA, int(digits, 16)
         else:
-            stream.state, stream.remaining = State.TRAILER, TRAILER_LIMIT  # RFC 9112, 7.1.2
+            stream.state, stream.remaining = TRAILER, TRAILER_LIMIT  # RFC 9112, 7.1.2
         return position
 
     def _chunk_end(self, stream: Stream, data: bytes, position: int, time_ns: int, out: list[Message]) -> int:
@@ -318,7 +331,7 @@ class Http1:
         if line is None:
             return position
         if line in (b"", b"\r"):
-            stream.state = State.CHUNK_SIZE
+            stream.state = CHUNK_SIZE
         else:
             self._losses.count("http1", "malformed chunk end")
             stream.lose_position()
@@ -354,13 +367,13 @@ class Http1:
     def _release(self, out: list[Message]) -> None:
         """The connection stays HTTP: read what the client has sent since."""
         self._awaited = None
-        stream = self._streams[Side.CLIENT]
-        if stream.state is not State.WAITING:
+        stream = self._streams[CLIENT]
+        if stream.state is not WAITING:
             return
-        stream.state = State.START
+        stream.state = START
         held, self._held, self._held_size = self._held, [], 0
         for data, time_ns in held:
-            out += self.feed(Side.CLIENT, bytes(data), time_ns)
+            out += self.feed(CLIENT, bytes(data), time_ns)
 
     # After lost bytes
 
@@ -373,12 +386,12 @@ class Http1:
     def _search(self, stream: Stream, line: bytes, time_ns: int) -> None:
         """Look for a start line in a line; what follows it has to bear it out (TRIAL)."""
         start = start_line(stream.side, line)
-        if start is None or (stream.side is Side.CLIENT and start.method not in METHODS):
+        if start is None or (stream.side is CLIENT and start.method not in METHODS):
             match = START_IN_LINE[stream.side].search(line)
             start = start_line(stream.side, line[match.start() :]) if match else start
         if start is not None and len(start.target.split(None, 1)) < 2:
             stream.start, stream.time_ns = start, time_ns
-            stream.state = State.TRIAL
+            stream.state = TRIAL
             stream.section += b"\n"
 
     def _trial(self, stream: Stream, data: bytes, position: int, time_ns: int, out: list[Message]) -> int:
@@ -399,16 +412,16 @@ class Http1:
 
 
 STEPS: Final[dict[State, Callable[[Http1, Stream, bytes, int, int, list[Message]], int]]] = {
-    State.START: Http1._start,
-    State.FIELDS: Http1._fields,
-    State.BODY: Http1._body,
-    State.CHUNK_SIZE: Http1._chunk_size,
-    State.CHUNK_DATA: Http1._body,
-    State.CHUNK_END: Http1._chunk_end,
-    State.TRAILER: Http1._trailer,
-    State.UNTIL_CLOSE: Http1._until_close,
-    State.WAITING: Http1._waiting,
-    State.RESYNC: Http1._resync,
-    State.TRIAL: Http1._trial,
+    START: Http1._start,
+    FIELDS: Http1._fields,
+    BODY: Http1._body,
+    CHUNK_SIZE: Http1._chunk_size,
+    CHUNK_DATA: Http1._body,
+    CHUNK_END: Http1._chunk_end,
+    TRAILER: Http1._trailer,
+    UNTIL_CLOSE: Http1._until_close,
+    WAITING: Http1._waiting,
+    RESYNC: Http1._resync,
+    TRIAL: Http1._trial,
 }
 """Who reads on in which state: from a position in the data to the next, telling messages on the way."""

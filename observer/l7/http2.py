@@ -29,6 +29,9 @@ from observer.l7.http2_streams import Streams
 from observer.l7.message import Message, Side
 from observer.losses import Losses
 
+# Looking members up in their class is slow, and done for every message.
+CLIENT, SERVER = Side.CLIENT, Side.SERVER
+
 HEADER_BLOCK_LIMIT: Final = 65_536
 """Octets of a header block over all its frames; of a larger one the beginning is read, and its table given up."""
 SECTIONS_LIMIT: Final = 16
@@ -56,6 +59,8 @@ _OF_STREAM: Final = frozenset(
 class State(enum.IntEnum):
     """What the next byte of a side belongs to; STEPS says who reads it."""
 
+    __hash__ = int.__hash__  # Enum's own is Python, and slow
+
     START = enum.auto()  # the first byte that was seen
     FRAME = enum.auto()  # a frame header
     KEEP = enum.auto()  # `left` octets of a payload that is read
@@ -63,6 +68,16 @@ class State(enum.IntEnum):
     DATA = enum.auto()  # `left` octets of DATA that somebody counts messages in, the last `padding` of them no data
     SKIP = enum.auto()  # `left` octets of a payload that nobody reads
     SEARCH = enum.auto()  # position lost: look for the next frame
+
+
+# Looking members up in their class is slow.
+DATA: Final = State.DATA
+FRAME: Final = State.FRAME
+KEEP: Final = State.KEEP
+PADDING: Final = State.PADDING
+SEARCH: Final = State.SEARCH
+SKIP: Final = State.SKIP
+START: Final = State.START
 
 
 class _Direction:
@@ -75,7 +90,7 @@ class _Direction:
 
     def __init__(self, side: Side) -> None:
         self.side = side
-        self.state = State.START
+        self.state = START
         self.time_ns = 0  # of its last bytes
         self.buffer = bytearray()  # an unfinished frame header or payload
         self.search = FrameSearch()
@@ -101,12 +116,12 @@ class Http2:
         self.opaque = False
         self._losses = losses
         self._streams = Streams(losses)
-        self._directions = (_Direction(Side.CLIENT), _Direction(Side.SERVER))
+        self._directions = (_Direction(CLIENT), _Direction(SERVER))
         self._malformed = 0
         self._late: list[Message] = []  # told by a gap, given with the next bytes
         if upgraded_by is not None:
             self._streams.upgraded(upgraded_by)
-            self._begin(self._directions[Side.SERVER])
+            self._begin(self._directions[SERVER])
 
     def feed(self, side: Side, data: bytes, time_ns: int) -> list[Message]:
         """Take the next bytes of a side and give the messages that they complete."""
@@ -118,10 +133,10 @@ class Http2:
             data, time_ns = pieces.pop()
             position, end = 0, len(data)
             while position < end and not self.opaque:
-                if direction.state is State.SEARCH:
+                if direction.state is SEARCH:
                     found = direction.search.feed(data[position:], time_ns)
                     if found is not None:
-                        direction.state = State.FRAME
+                        direction.state = FRAME
                         pieces += reversed(found)
                     break
                 position = STEPS[direction.state](self, direction, data, position, time_ns, out)
@@ -132,12 +147,12 @@ class Http2:
         direction = self._directions[side]
         if self.opaque:
             return
-        if direction.state not in (State.KEEP, State.PADDING, State.DATA, State.SKIP) or size > direction.left:
+        if direction.state not in (KEEP, PADDING, DATA, SKIP) or size > direction.left:
             self._lose_position(direction, self._late)
             return
         if direction.kind == _DATA:
             self._streams.data_lost(side, direction.stream)
-            direction.state = State.SKIP
+            direction.state = SKIP
         direction.missing = True
         direction.left -= size
         if not direction.left:
@@ -149,20 +164,20 @@ class Http2:
         direction = self._directions[side]
         if not self.opaque:
             self._lose_position(direction, out)
-            if side is Side.SERVER:
+            if side is SERVER:
                 self._streams.close(direction.time_ns, out)
         return out
 
     def _begin(self, direction: _Direction) -> None:
         """The side's first frame comes next: its table is empty."""
-        direction.state = State.FRAME
+        direction.state = FRAME
         direction.hpack = HpackDecoder()
         direction.sections = {}
 
     def _lose_position(self, direction: _Direction, out: list[Message]) -> None:
         """Frames of this direction went by unseen."""
         in_block = direction.kind in (_HEADERS, _PUSH_PROMISE, _CONTINUATION)
-        if direction.state is State.KEEP and in_block:
+        if direction.state is KEEP and in_block:
             direction.missing = True
             direction.flags |= END_HEADERS
             self._end_frame(direction, direction.time_ns, out)
@@ -171,7 +186,7 @@ class Http2:
         direction.hpack.lose()
         direction.buffer.clear()
         direction.search = FrameSearch()
-        direction.state = State.SEARCH
+        direction.state = SEARCH
         self._streams.lost(direction.side)
 
     def _faulty(self, reason: str) -> None:
@@ -180,14 +195,14 @@ class Http2:
         if self._malformed >= MALFORMED_LIMIT:
             self.opaque = True
             self._streams = Streams(self._losses)
-            self._directions = (_Direction(Side.CLIENT), _Direction(Side.SERVER))
+            self._directions = (_Direction(CLIENT), _Direction(SERVER))
 
     # Frames
 
     def _start(self, direction: _Direction, data: bytes, position: int, time_ns: int, out: list[Message]) -> int:
         """3.4: the client begins with the preface; who does not was joined in the middle."""
-        if direction.side is Side.SERVER:
-            direction.state = State.SEARCH
+        if direction.side is SERVER:
+            direction.state = SEARCH
             return position
         buffer = direction.buffer
         before = len(buffer)
@@ -196,13 +211,13 @@ class Http2:
             position += len(PREFACE) - before
             buffer.clear()
             self._begin(direction)
-            server = self._directions[Side.SERVER]
-            if server.state is State.START:
+            server = self._directions[SERVER]
+            if server.state is START:
                 self._begin(server)
             return position
         if PREFACE.startswith(buffer):
             return len(data)
-        direction.state = State.SEARCH  # what came before is no part of a frame: none begins like the preface
+        direction.state = SEARCH  # what came before is no part of a frame: none begins like the preface
         buffer.clear()
         return position
 
@@ -241,20 +256,20 @@ class Http2:
                 direction.left = 0
                 self._payload(direction, data[position : position + size], time_ns, out)
                 return position + size
-            direction.state = State.KEEP
+            direction.state = KEEP
         elif kind == _DATA and self._streams.wants_data(stream):
             direction.padding = 0
-            direction.state = State.PADDING if flags & PADDED and size else State.DATA
+            direction.state = PADDING if flags & PADDED and size else DATA
         else:
-            direction.state = State.SKIP
+            direction.state = SKIP
         if not size:
             self._end_frame(direction, time_ns, out)
         return position
 
     def _end_frame(self, direction: _Direction, time_ns: int, out: list[Message]) -> None:
         """The payload is over."""
-        kept = direction.state is State.KEEP
-        direction.state = State.FRAME
+        kept = direction.state is KEEP
+        direction.state = FRAME
         if kept:
             payload = bytes(direction.buffer)
             direction.buffer.clear()
@@ -278,7 +293,7 @@ class Http2:
     def _padding(self, direction: _Direction, data: bytes, position: int, time_ns: int, out: list[Message]) -> int:
         direction.padding = data[position]
         direction.left -= 1
-        direction.state = State.DATA
+        direction.state = DATA
         if not direction.left:
             self._end_frame(direction, time_ns, out)
         return position + 1
@@ -369,7 +384,7 @@ class Http2:
         if not direction.block_promised:
             end_stream = direction.block_end_stream
             self._streams.section(direction.side, number, section, end_stream, time_ns, out)
-        elif direction.side is Side.SERVER and direction.block_promised % 2 == 0:
+        elif direction.side is SERVER and direction.block_promised % 2 == 0:
             self._streams.promise(direction.block_promised, section, time_ns)
 
     def _read(self, direction: _Direction, block: bytes) -> Section | None:
@@ -391,11 +406,11 @@ class Http2:
 
 
 STEPS: Final[dict[State, Callable[[Http2, _Direction, bytes, int, int, list[Message]], int]]] = {
-    State.START: Http2._start,
-    State.FRAME: Http2._frame,
-    State.KEEP: Http2._keep,
-    State.PADDING: Http2._padding,
-    State.DATA: Http2._data,
-    State.SKIP: Http2._skip,
+    START: Http2._start,
+    FRAME: Http2._frame,
+    KEEP: Http2._keep,
+    PADDING: Http2._padding,
+    DATA: Http2._data,
+    SKIP: Http2._skip,
 }
 """Who reads on in which state, from a position in the data to the next; SEARCH gives pieces back and is feed's own."""

@@ -15,6 +15,10 @@ from observer.l7.message import Message, Side
 from observer.losses import Losses
 from observer.record import L7Kind, L7Type
 
+# Looking members up in their class is slow, and done for every message.
+CLIENT, SERVER = Side.CLIENT, Side.SERVER
+REQUEST, RESPONSE = L7Type.REQUEST, L7Type.RESPONSE
+
 STREAM_LIMIT: Final = 4_096
 """Streams of one connection that are remembered; beyond, the oldest is forgotten."""
 REMEMBERED_LIMIT: Final = 1 << 22
@@ -80,7 +84,7 @@ class Streams:
     def lost(self, side: Side) -> None:
         """Bytes of a side were lost, and frames may be among them."""
         client, server = self._epochs
-        self._epochs = (client + 1, server) if side is Side.CLIENT else (client, server + 1)
+        self._epochs = (client + 1, server) if side is CLIENT else (client, server + 1)
 
     def upgraded(self, request: Message) -> None:
         """Stream 1 is an HTTP/1.1 request that asked for h2c (RFC 7540, 3.2)."""
@@ -91,7 +95,7 @@ class Streams:
         self, side: Side, number: int, section: Section, end_stream: bool, time_ns: int, out: list[Message]
     ) -> None:
         """Take a header section of a stream."""
-        if side is Side.CLIENT:
+        if side is CLIENT:
             self._asked(number, section, end_stream, time_ns, out)
         elif section.code is None or not 100 <= section.code < 200:  # 8.1: interim, the response is still to come
             self._answered(number, section, end_stream, time_ns, out)
@@ -99,9 +103,7 @@ class Streams:
     def promise(self, number: int, section: Section, time_ns: int) -> None:
         """Take the request that the server makes up for what it will push (8.4): no client has sent it."""
         method = method_of(section)
-        request = Message(
-            L7Kind.HTTP, L7Type.REQUEST, Side.CLIENT, time_ns, texts_of(section, method), method, 20, id=number
-        )
+        request = Message(L7Kind.HTTP, REQUEST, CLIENT, time_ns, texts_of(section, method), method, 20, id=number)
         stream = _Stream(request, self._epochs)
         stream.pushed = True
         stream.incomplete = section.unknown or section.cut
@@ -128,7 +130,7 @@ class Streams:
 
     def end(self, side: Side, number: int, time_ns: int, out: list[Message]) -> None:
         """The side ends the stream with DATA: the last that a response has where no trailers follow."""
-        if side is Side.SERVER and (stream := self._streams.get(number)) is not None:
+        if side is SERVER and (stream := self._streams.get(number)) is not None:
             if stream.call is not None and not stream.told:
                 if stream.epochs[side] == self._epochs[side]:
                     stream.call.end()
@@ -147,7 +149,7 @@ class Streams:
     def go_away(self, side: Side, last: int, code: int, time_ns: int, out: list[Message]) -> None:
         """The server will not look at the requests after `last` (6.8)."""
         self._goaways += 1
-        if side is Side.CLIENT or self._goaways > GOAWAY_LIMIT:
+        if side is CLIENT or self._goaways > GOAWAY_LIMIT:
             return  # a client's is about pushes
         for number in [number for number in self._streams if number > last and number % 2]:
             stream = self._streams[number]
@@ -185,7 +187,7 @@ class Streams:
         known = not section.unknown and not section.cut
         if known and (method is None or not texts[0]):
             self._losses.count("http2", "malformed request")  # 8.3.1
-        message = Message(L7Kind.HTTP, L7Type.REQUEST, Side.CLIENT, time_ns, texts, method, 20, id=number)
+        message = Message(L7Kind.HTTP, REQUEST, CLIENT, time_ns, texts, method, 20, id=number)
         message.head = section.head
         message.incomplete = not known or method is None or not texts[0]
         stream = _Stream(message, self._epochs)
@@ -242,7 +244,7 @@ class Streams:
             return True
         if (stream is not None and stream.answered) or not section.begins_unknown:
             return False
-        if not end_stream or (stream is not None and stream.epochs[Side.SERVER] == self._epochs[Side.SERVER]):
+        if not end_stream or (stream is not None and stream.epochs[SERVER] == self._epochs[SERVER]):
             return True  # trailers end their stream, and come second
         return None
 
@@ -258,9 +260,9 @@ class Streams:
             return  # its request was read whole, and was none
         target = request.texts[0] if request is not None else b""
         stream.call = GrpcCall(target, content_type)
-        stream.call.lose(Side.CLIENT)
+        stream.call.lose(CLIENT)
         if not begins:
-            stream.call.lose(Side.SERVER)
+            stream.call.lose(SERVER)
 
     # Messages
 
@@ -269,10 +271,10 @@ class Streams:
     ) -> None:
         stream.told = True
         call, request = stream.call, stream.request
-        message = Message(L7Kind.HTTP, L7Type.RESPONSE, Side.SERVER, time_ns, version=20, code=stream.code, id=number)
+        message = Message(L7Kind.HTTP, RESPONSE, SERVER, time_ns, version=20, code=stream.code, id=number)
         message.head = stream.head
         message.incomplete = stream.incomplete or request is None or (stream.code is None and ended is None)
-        if stream.epochs[Side.SERVER] != self._epochs[Side.SERVER] and (ended is not None or call is not None):
+        if stream.epochs[SERVER] != self._epochs[SERVER] and (ended is not None or call is not None):
             message.incomplete = True  # what was lost may have been the answer, or its trailers
         extension: dict[str, Any] = {}
         if call is not None:

@@ -22,6 +22,10 @@ from observer.l7.message import Message, Side
 from observer.losses import Losses
 from observer.record import L7Kind, L7Type
 
+# Looking members up in their class is slow, and done for every message.
+CLIENT, SERVER = Side.CLIENT, Side.SERVER
+REQUEST, RESPONSE = L7Type.REQUEST, L7Type.RESPONSE
+
 PENDING_LIMIT: Final = 1_024
 """Requests of one connection that wait for their responses."""
 
@@ -152,7 +156,7 @@ class Kafka:
 
     def _head(self, side: Side, stream: _Stream, data: bytes, position: int, time_ns: int, out: list[Message]) -> int:
         """Read a header; the position behind it, the same where the place is lost, or -1 for more octets."""
-        if side is Side.CLIENT:
+        if side is CLIENT:
             return self._request(stream, data, position, time_ns, out)
         return self._response(stream, data, position, time_ns, out)
 
@@ -161,7 +165,7 @@ class Kafka:
         if isinstance(head, Head):
             self._begin_request(stream, head, time_ns)
             if not stream.left or (stream.walk is not None and stream.walk.done):
-                self._run(Side.CLIENT, stream, b"", 0, out)
+                self._run(CLIENT, stream, b"", 0, out)
             return position + head.length
         if len(data) - position < 4 or (head is Sign.MORE and not self._handshakes):
             return -1
@@ -181,8 +185,8 @@ class Kafka:
         known = api is not None and api.first <= head.version <= api.last
         message = Message(
             L7Kind.KAFKA,
-            L7Type.REQUEST,
-            Side.CLIENT,
+            REQUEST,
+            CLIENT,
             time_ns,
             (b"", head.client_id or b""),
             head.key,
@@ -221,7 +225,7 @@ class Kafka:
             self._lose(stream)
             return position + have  # the rest of these bytes: what they are cannot be known
         self._synced = True
-        message = Message(L7Kind.KAFKA, L7Type.RESPONSE, Side.SERVER, time_ns, id=correlation, request=request)
+        message = Message(L7Kind.KAFKA, RESPONSE, SERVER, time_ns, id=correlation, request=request)
         stream.left = size - 4
         stream.message = message
         stream.walk = Walk(NOTHING)
@@ -236,7 +240,7 @@ class Kafka:
             if api is not None and api.first <= request.version <= api.last:
                 stream.walk = Walk(response_program(api, request.version))
         if not stream.left or stream.walk.done:
-            self._run(Side.SERVER, stream, b"", 0, out)
+            self._run(SERVER, stream, b"", 0, out)
         return position + _RESPONSE_HEAD
 
     def _token_answer(self, stream: _Stream, position: int, size: int) -> int:
@@ -257,8 +261,8 @@ class Kafka:
         assert message is not None
         stream.walk = stream.message = None
         if walk.malformed:
-            self._losses.count("kafka", "malformed request" if side is Side.CLIENT else "malformed response")
-        if side is Side.CLIENT:
+            self._losses.count("kafka", "malformed request" if side is CLIENT else "malformed response")
+        if side is CLIENT:
             self._name(message, walk, whole=not walk.malformed)
             if message.method == PRODUCE and walk.acks == 0:
                 self._unawaited.append(message)
@@ -281,7 +285,7 @@ class Kafka:
         assert message is not None
         stream.walk = stream.message = None
         message.incomplete = True
-        if side is Side.CLIENT:
+        if side is CLIENT:
             self._name(message, walk, whole=False)
             self._ask(message)
         else:
@@ -346,7 +350,7 @@ class Kafka:
 
     def _search(self, side: Side, stream: _Stream, data: bytes, position: int) -> int:
         """Look for the next message; where it starts, or what has to be kept."""
-        if side is Side.SERVER:
+        if side is SERVER:
             return self._search_response(stream, data, position)
         client_id = self._client_id
         if len(client_id) < SURE_CLIENT_ID:

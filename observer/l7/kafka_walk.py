@@ -24,6 +24,24 @@ PAIRS_LIMIT: Final = 4_096
 STEPS_LIMIT: Final = 1 << 17
 """Steps of one message: some 10,000 partitions."""
 
+# Looking members up in their class is slow, and done at every step.
+ACKS, BYTES, ERROR, ID, LIST, LOOP, NEXT, OPTIONAL, RESOURCE, RESOURCE_KIND, SKIP, STRING, TAGS, TOPIC = (
+    Code.ACKS,
+    Code.BYTES,
+    Code.ERROR,
+    Code.ID,
+    Code.LIST,
+    Code.LOOP,
+    Code.NEXT,
+    Code.OPTIONAL,
+    Code.RESOURCE,
+    Code.RESOURCE_KIND,
+    Code.SKIP,
+    Code.STRING,
+    Code.TAGS,
+    Code.TOPIC,
+)
+
 _VARINT_OCTETS: Final = 5
 _TOO_MUCH: Final = 1 << 40  # what a varint without end says: more than a frame can hold
 
@@ -128,27 +146,27 @@ class Walk:
     def _step(self, step: Step, data: bytes, position: int, end: int, limit: int) -> int:
         """Do one step; the position behind what it read, or -1 for more octets."""
         code = step.code
-        if code is Code.SKIP:
+        if code is SKIP:
             self._skip = step.size
             self._at += 1
             return position
-        if code is Code.NEXT:
+        if code is NEXT:
             self._next(step)
             return position
         if position >= end:
             return -1
-        if code is Code.TAGS:
+        if code is TAGS:
             if data[position] == 0 and self._tags < 0:
                 self._at += 1
                 return position + 1
             return self._tagged(data, position, end, limit)
-        if code is Code.ID:
+        if code is ID:
             return self._id(step, data, position, end)
-        if code is Code.ERROR or code is Code.ACKS:
+        if code is ERROR or code is ACKS:
             if end - position < 2:
                 return -1
             value = int.from_bytes(data[position : position + 2], "big", signed=True)
-            if code is Code.ACKS:
+            if code is ACKS:
                 self.acks = value
             elif not self.error:
                 self.error = value
@@ -156,11 +174,11 @@ class Walk:
             if self.error and not self._learns:
                 self.done = True  # what comes behind it is not read
             return position + 2
-        if code is Code.RESOURCE_KIND:
+        if code is RESOURCE_KIND:
             self._topic_resource = data[position] == TOPIC_RESOURCE
             self._at += 1
             return position + 1
-        if code is Code.OPTIONAL:
+        if code is OPTIONAL:
             self._at = step.target if data[position] > 0x7F else self._at + 1
             return position + 1
         return self._counted(step, data, position, end, limit)
@@ -172,7 +190,7 @@ class Walk:
             number, start = _varint(data, position, end)
             number -= 1
         else:
-            width = 2 if code in (Code.STRING, Code.TOPIC, Code.RESOURCE) else 4
+            width = 2 if code in (STRING, TOPIC, RESOURCE) else 4
             start = position + width if end - position >= width else -1
             number = int.from_bytes(data[position : position + width], "big", signed=True)
         if start < 0:
@@ -180,12 +198,12 @@ class Walk:
         if number < -1 or number > limit - start:
             self._fail()
             return start
-        if code is Code.LOOP or code is Code.LIST:
+        if code is LOOP or code is LIST:
             if self.first_count is None:
                 self.first_count = number
             if max(number, 0) * step.size > limit - start:
                 self._fail()
-            elif code is Code.LIST:
+            elif code is LIST:
                 self._skip = max(number, 0) * step.size
                 self._at += 1
             elif number > 0:
@@ -194,7 +212,7 @@ class Walk:
             else:
                 self._at = step.target
             return start
-        if code is Code.STRING or code is Code.BYTES or (code is Code.RESOURCE and not self._topic_resource):
+        if code is STRING or code is BYTES or (code is RESOURCE and not self._topic_resource):
             self._skip = max(number, 0)
             self._at += 1
             return start
@@ -223,7 +241,7 @@ class Walk:
         if end - position < ID_SIZE:
             return -1
         number = int.from_bytes(data[position : position + ID_SIZE], "big")
-        before = self._steps[self._at - 1].code is Code.TOPIC
+        before = self._steps[self._at - 1].code is TOPIC
         if number and step.paired and before and self._named is not None:
             if len(self.pairs) < PAIRS_LIMIT:
                 self.pairs.append((number, self._named))

@@ -18,6 +18,8 @@ from observer.record import L7Kind, L7Type
 class Side(enum.IntEnum):
     """Who sent the bytes, by the connection's roles."""
 
+    __hash__ = int.__hash__  # Enum's own is Python, and slow
+
     CLIENT = 0
     SERVER = 1
 
