@@ -16,6 +16,9 @@ from observer.extra import header_fields
 from observer.l7.message import Message, Side
 from observer.record import L7Kind, L7Type
 
+# Looking members up in their class is slow, and done for every message.
+CLIENT, SERVER = Side.CLIENT, Side.SERVER
+
 STATUS_NAMES: Final = (
     "OK",
     "CANCELLED",
@@ -139,8 +142,8 @@ class GrpcCall:
         self.status_message = b""
         self._sides = (_Prefixes(), _Prefixes())
         if content_type[:20].lower() == b"application/grpc-web" and content_type[20:25].lower() == b"-text":
-            self.lose(Side.CLIENT)
-            self.lose(Side.SERVER)
+            self.lose(CLIENT)
+            self.lose(SERVER)
 
     def data(self, side: Side, data: bytes) -> None:
         """Take the next octets of that side's body."""
@@ -162,7 +165,7 @@ class GrpcCall:
 
     def end(self) -> None:
         """The server's body is complete: read the trailers in it (gRPC-Web)."""
-        prefixes = self._sides[Side.SERVER]
+        prefixes = self._sides[SERVER]
         if self.status is None and prefixes.known and prefixes.trailer:
             lines = prefixes.trailer.split(b"\n")
             if prefixes.trailer_left or len(prefixes.trailer) == WEB_TRAILER_LIMIT:
@@ -211,8 +214,8 @@ def see_http1(message: Message) -> None:
         return
     timeout = next((value for name, value in fields if name == b"grpc-timeout"), b"")
     call = GrpcCall(message.texts[0] if message.texts else b"", content_type, timeout)
-    call.lose(Side.CLIENT)
-    call.lose(Side.SERVER)
+    call.lose(CLIENT)
+    call.lose(SERVER)
     call.trailers(fields)
     message.kind = L7Kind.GRPC
     message.extension = call.request_extension() if message.type is L7Type.REQUEST else call.response_extension()

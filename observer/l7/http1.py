@@ -34,6 +34,8 @@ from observer.losses import Losses
 from observer.record import HttpMethod, L7Kind, L7Type
 
 # Looking members up in their class is slow, and done for every message.
+CONNECT, HEAD, OTHER, UNKNOWN = HttpMethod.CONNECT, HttpMethod.HEAD, HttpMethod.OTHER, HttpMethod.UNKNOWN
+GRPC, HTTP = L7Kind.GRPC, L7Kind.HTTP
 BODY, CHUNK_DATA, CHUNK_END, CHUNK_SIZE, FIELDS, RESYNC, START, TRAILER, TRIAL, UNTIL_CLOSE, WAITING = (
     State.BODY,
     State.CHUNK_DATA,
@@ -70,7 +72,7 @@ _CHUNK_DIGITS_LIMIT: Final = 15  # of a chunk size: fits 60 bits
 _CHUNK_SIZE: Final = re.compile(rb"([0-9A-Fa-f]+)[ \t]*(?:;|\r?\Z)")  # RFC 9112, 7.1.1: BWS may stand before extensions
 
 METHODS: Final[dict[bytes, HttpMethod]] = {
-    method.name.encode(): method for method in HttpMethod if method not in (HttpMethod.UNKNOWN, HttpMethod.OTHER)
+    method.name.encode(): method for method in HttpMethod if method not in (UNKNOWN, OTHER)
 }
 
 
@@ -202,7 +204,7 @@ class Http1:
             message = self._request(stream.start, fields, head[1:], time_ns)
             message.incomplete = not whole
             out.append(message)
-            if self._waits and (fields.upgrade or message.method == HttpMethod.CONNECT):
+            if self._waits and (fields.upgrade or message.method == CONNECT):
                 self._waits -= 1
                 self._awaited = message
             self._request_body(stream, fields)
@@ -214,14 +216,14 @@ class Http1:
             stream.lose_position()
 
     def _request(self, start: StartLine, fields: Fields, head: bytes, time_ns: int) -> Message:
-        method = METHODS.get(start.method, HttpMethod.OTHER)
+        method = METHODS.get(start.method, OTHER)
         host = fields.host
-        if method is HttpMethod.CONNECT and start.target[:1] != b"/":
+        if method is CONNECT and start.target[:1] != b"/":
             host = start.target  # RFC 9112, 3.3: in authority-form the target is the authority
         elif start.target[:1] not in b"/*" and (authority := AUTHORITY.match(start.target)):
             host = authority[1]  # RFC 9112, 3.2.2: in absolute-form the Host field is ignored
-        texts = (start.target, host) if method is not HttpMethod.OTHER else (start.target, host, start.method)
-        message = Message(L7Kind.HTTP, REQUEST, CLIENT, time_ns, texts, int(method), start.version, head=head)
+        texts = (start.target, host) if method is not OTHER else (start.target, host, start.method)
+        message = Message(HTTP, REQUEST, CLIENT, time_ns, texts, int(method), start.version, head=head)
         if b"grpc" in head:
             see_http1(message)
         self._pairing.ask(message)
@@ -235,15 +237,15 @@ class Http1:
             stream.state = START  # RFC 9110, 15.2: interim, the response is still to come
             return
         request = self._pairing.answer(time_ns)
-        message = Message(L7Kind.HTTP, RESPONSE, SERVER, time_ns, version=stream.start.version, code=code, head=head)
+        message = Message(HTTP, RESPONSE, SERVER, time_ns, version=stream.start.version, code=code, head=head)
         message.incomplete = not whole or request is None
         if request is not None:
             message.request, message.texts, message.method = request, request.texts, request.method
             message.latency_ns = time_ns - request.time_ns
-        if b"grpc" in head or (request is not None and request.kind is L7Kind.GRPC):
+        if b"grpc" in head or (request is not None and request.kind is GRPC):
             see_http1(message)
         out.append(message)
-        tunnel = request is not None and request.method == HttpMethod.CONNECT and 200 <= code < 300
+        tunnel = request is not None and request.method == CONNECT and 200 <= code < 300
         if tunnel or code == 101:  # RFC 9110, 9.3.6 and 15.2.2: what follows is another protocol
             self.opaque = True
             if tunnel or (request is not None and is_h2c(b"\n" + head)):
@@ -274,7 +276,7 @@ class Http1:
             self._end_message(stream)
 
     def _response_body(self, stream: Stream, request: Message | None, fields: Fields) -> None:
-        bodyless = request is not None and request.method == HttpMethod.HEAD
+        bodyless = request is not None and request.method == HEAD
         if bodyless or stream.start.code in (204, 304):  # item 1
             self._end_message(stream)
         elif fields.coding is not None:  # items 3 and 4

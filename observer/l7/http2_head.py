@@ -16,6 +16,9 @@ from observer.l7.http1 import METHODS
 from observer.losses import Losses
 from observer.record import HttpMethod
 
+# Looking members up in their class is slow, and done for every message.
+CONNECT, OTHER = HttpMethod.CONNECT, HttpMethod.OTHER
+
 _NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")  # a token without upper case (8.2)
 _PSEUDO: Final = frozenset({b":method", b":scheme", b":authority", b":path", b":status", b":protocol"})  # RFC 8441, 4
 _STATUS: Final = re.compile(rb"[1-5][0-9][0-9]")
@@ -110,7 +113,7 @@ def _breaks(value: bytes) -> bool:
 def method_of(section: Section) -> int | None:
     """The number of a request's method, None where it is not known."""
     method = section.pseudo.get(b":method")
-    return int(METHODS.get(method, HttpMethod.OTHER)) if method else None
+    return int(METHODS.get(method, OTHER)) if method else None
 
 
 def texts_of(section: Section, method: int | None) -> tuple[bytes, ...]:
@@ -118,10 +121,10 @@ def texts_of(section: Section, method: int | None) -> tuple[bytes, ...]:
     pseudo = section.pseudo
     host = pseudo.get(b":authority") or section.get(b"host")  # 8.3.1
     target = pseudo.get(b":path", b"")
-    if method == HttpMethod.CONNECT and not target and b":protocol" not in pseudo:
+    if method == CONNECT and not target and b":protocol" not in pseudo:
         target = host  # 8.5: as HTTP/1 has it, in authority-form
     scheme = pseudo.get(b":scheme", b"http")
-    spelled = pseudo[b":method"] if method == HttpMethod.OTHER else b""
+    spelled = pseudo[b":method"] if method == OTHER else b""
     if scheme != b"http" or b":protocol" in pseudo:
         return target, host, spelled, scheme
     return (target, host, spelled) if spelled else (target, host)

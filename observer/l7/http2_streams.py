@@ -16,7 +16,8 @@ from observer.losses import Losses
 from observer.record import L7Kind, L7Type
 
 # Looking members up in their class is slow, and done for every message.
-CLIENT, SERVER = Side.CLIENT, Side.SERVER
+GRPC, HTTP = L7Kind.GRPC, L7Kind.HTTP
+BOTH = CLIENT, SERVER = Side.CLIENT, Side.SERVER
 REQUEST, RESPONSE = L7Type.REQUEST, L7Type.RESPONSE
 
 STREAM_LIMIT: Final = 4_096
@@ -103,7 +104,7 @@ class Streams:
     def promise(self, number: int, section: Section, time_ns: int) -> None:
         """Take the request that the server makes up for what it will push (8.4): no client has sent it."""
         method = method_of(section)
-        request = Message(L7Kind.HTTP, REQUEST, CLIENT, time_ns, texts_of(section, method), method, 20, id=number)
+        request = Message(HTTP, REQUEST, CLIENT, time_ns, texts_of(section, method), method, 20, id=number)
         stream = _Stream(request, self._epochs)
         stream.pushed = True
         stream.incomplete = section.unknown or section.cut
@@ -187,13 +188,13 @@ class Streams:
         known = not section.unknown and not section.cut
         if known and (method is None or not texts[0]):
             self._losses.count("http2", "malformed request")  # 8.3.1
-        message = Message(L7Kind.HTTP, REQUEST, CLIENT, time_ns, texts, method, 20, id=number)
+        message = Message(HTTP, REQUEST, CLIENT, time_ns, texts, method, 20, id=number)
         message.head = section.head
         message.incomplete = not known or method is None or not texts[0]
         stream = _Stream(message, self._epochs)
         content_type = section.get(b"content-type")
         if is_grpc(content_type) or (section.unknown and section.get(b"grpc-timeout")):
-            message.kind = L7Kind.GRPC
+            message.kind = GRPC
             stream.call = GrpcCall(texts[0], content_type, section.get(b"grpc-timeout"))
             message.extension = stream.call.request_extension()
         if protocol := section.pseudo.get(b":protocol"):  # RFC 8441
@@ -271,17 +272,17 @@ class Streams:
     ) -> None:
         stream.told = True
         call, request = stream.call, stream.request
-        message = Message(L7Kind.HTTP, RESPONSE, SERVER, time_ns, version=20, code=stream.code, id=number)
+        message = Message(HTTP, RESPONSE, SERVER, time_ns, version=20, code=stream.code, id=number)
         message.head = stream.head
         message.incomplete = stream.incomplete or request is None or (stream.code is None and ended is None)
         if stream.epochs[SERVER] != self._epochs[SERVER] and (ended is not None or call is not None):
             message.incomplete = True  # what was lost may have been the answer, or its trailers
         extension: dict[str, Any] = {}
         if call is not None:
-            for side in Side:
+            for side in BOTH:
                 if stream.epochs[side] != self._epochs[side]:
                     call.lose(side)
-            message.kind = L7Kind.GRPC
+            message.kind = GRPC
             extension = call.response_extension()
         if ended is not None:
             extension["http2"] = {"stream_id": number, **ended}
