@@ -28,7 +28,7 @@ STREET = [
     {"observer.identity"},
     {"observer.policy"},
     {"observer.store"},
-    {"observer.notes", "observer.tag", "observer.pipeline"},
+    {"observer.notes", "observer.tag", "observer.rows", "observer.pipeline"},
     {"observer.wire", "observer.batch"},
     {"observer.filters"},
     {"observer.query"},

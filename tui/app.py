@@ -61,21 +61,26 @@ class FlowscopeApp(App[None]):
         self._prompting = ""
         self._store = Store(capacity)
         self._subscription: Subscription | None = None
+        # Held, not looked up: a tick may still come while the screen is being taken down.
+        self._status = StatusLine(id="status")
+        self._table = FlowTable(FlowView(self._store), id="flows")
+        self._detail = FlowDetail(id="detail")
+        self._prompt = Input(id="prompt")
         self._seen: list[tuple[float, int]] = []
 
     def compose(self) -> ComposeResult:
         """Status line, table, detail, prompt, key hints."""
-        yield StatusLine(id="status")
-        yield FlowTable(FlowView(self._store), id="flows")
-        yield FlowDetail(id="detail")
-        yield Input(id="prompt")
+        yield self._status
+        yield self._table
+        yield self._detail
+        yield self._prompt
         yield Footer()
 
     def on_mount(self) -> None:
         """Subscribe, and look ten times a second for what came."""
-        self.query_one(FlowDetail).display = False
-        self.query_one("#prompt", Input).display = False
-        self.query_one(FlowTable).focus()
+        self._detail.display = False
+        self._prompt.display = False
+        self._table.focus()
         self._subscribe()
         self.set_interval(TICK_SECONDS, self._tick)
 
@@ -94,11 +99,11 @@ class FlowscopeApp(App[None]):
         self._store = Store(self._capacity)
         self._subscription = self._source.subscribe(self._store, request)
         self._seen = []
-        self.query_one(FlowTable).show(FlowView(self._store))
+        self._table.show(FlowView(self._store))
         self._close_detail()
 
     def _tick(self) -> None:
-        table = self.query_one(FlowTable)
+        table = self._table
         table.advance()
         now = time.monotonic()
         self._seen.append((now, self._store.next))
@@ -107,7 +112,7 @@ class FlowscopeApp(App[None]):
         span = now - self._seen[0][0]
         rate = (self._store.next - self._seen[0][1]) / span if span > 0 else 0.0
         state, detail = self._state(table)
-        self.query_one(StatusLine).tell(
+        self._status.tell(
             Reading(
                 source=self._source.name,
                 state=state,
@@ -164,11 +169,10 @@ class FlowscopeApp(App[None]):
     def action_prompt(self, field: str) -> None:
         """Ask for a pod or a port."""
         self._prompting = field
-        prompt = self.query_one("#prompt", Input)
-        prompt.placeholder = PROMPTS[field]
-        prompt.value = str(getattr(self._quick, field))
-        prompt.display = True
-        prompt.focus()
+        self._prompt.placeholder = PROMPTS[field]
+        self._prompt.value = str(getattr(self._quick, field))
+        self._prompt.display = True
+        self._prompt.focus()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Take what was typed as the filter asked for."""
@@ -179,34 +183,34 @@ class FlowscopeApp(App[None]):
 
     def _close_prompt(self) -> None:
         self._prompting = ""
-        self.query_one("#prompt", Input).display = False
-        self.query_one(FlowTable).focus()
+        self._prompt.display = False
+        self._table.focus()
 
     # -- the detail ---------------------------------------------------------------------------------------------
 
     def on_flow_table_chosen(self) -> None:
         """Show the detail of the flow under the cursor."""
-        self.query_one(FlowDetail).display = True
+        self._detail.display = True
         self._show_detail()
 
     def on_flow_table_moved(self) -> None:
         """Let an open detail follow the cursor."""
-        if self.query_one(FlowDetail).display:
+        if self._detail.display:
             self._show_detail()
 
     def _show_detail(self) -> None:
-        table = self.query_one(FlowTable)
-        self.query_one(FlowDetail).show(table.view.detail(table.cursor))
+        table = self._table
+        self._detail.show(table.view.detail(table.cursor))
 
     def _close_detail(self) -> None:
-        self.query_one(FlowDetail).display = False
-        self.query_one(FlowTable).focus()
+        self._detail.display = False
+        self._table.focus()
 
     def action_leave(self) -> None:
         """Close what is open: the prompt, then the detail."""
         if self._prompting:
             self._close_prompt()
-        elif self.query_one(FlowDetail).display:
+        elif self._detail.display:
             self._close_detail()
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from tests.tui.test_app import reading, shop, until
 from tui.app import FlowscopeApp
-from tui.widgets.flow_table import FlowTable
 
 PICTURE = Path(__file__).parent.parent.parent / "docs" / "tui.svg"
 
@@ -15,7 +14,7 @@ async def draw() -> None:
     async with app.run_test(size=(130, 34)) as pilot:
         await pilot.press("v")
         await until(pilot, lambda: app._store.next > 0 and reading(app).state == "FILE")
-        table = app.query_one(FlowTable)
+        table = app._table
         await pilot.press("home")
         while (row := table.view.row(table.cursor)) is None or "DELETE" not in row.summary:
             await pilot.press("j")

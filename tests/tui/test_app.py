@@ -9,9 +9,6 @@ from textual.pilot import Pilot
 
 from observer.client import Source, open_capture_source
 from tui.app import FlowscopeApp
-from tui.widgets.flow_detail import FlowDetail
-from tui.widgets.flow_table import FlowTable
-from tui.widgets.status import StatusLine
 
 PCAPS = Path(__file__).parent.parent.parent / "fixtures" / "pcaps"
 Steps = Callable[[FlowscopeApp, Pilot[None]], Awaitable[None]]
@@ -32,7 +29,7 @@ def drive(steps: Steps, *, size: tuple[int, int] = (120, 40), source: Source | N
     async def run() -> None:
         app = FlowscopeApp(source, capacity=4096, finite=True)
         async with app.run_test(size=size) as pilot:
-            await until(pilot, lambda: app.query_one(FlowTable).cursor >= 0)
+            await until(pilot, lambda: app._table.cursor >= 0)
             await steps(app, pilot)
 
     try:
@@ -56,13 +53,13 @@ def screen(app: FlowscopeApp) -> list[str]:
 
 
 def verdicts(app: FlowscopeApp) -> set[str]:
-    view = app.query_one(FlowTable).view
+    view = app._table.view
     rows = [view.row(sequence) for sequence in range(view.store.first, view.store.next)]
     return {row.verdict_name for row in rows if row is not None}
 
 
 def reading(app: FlowscopeApp):
-    return app.query_one(StatusLine).reading
+    return app._status.reading
 
 
 def test_it_shows_the_flows_and_says_that_it_is_a_file():
@@ -102,7 +99,7 @@ def test_p_and_capital_p_filter_by_pod_and_port(key, typed, shown):
         await pilot.press(*typed)
         await pilot.press("enter")
         await until(pilot, lambda: reading(app).filter.endswith(typed) and reading(app).state == "FILE")
-        view = app.query_one(FlowTable).view
+        view = app._table.view
         rows = [view.row(sequence) for sequence in range(view.store.first, view.store.next)]
         assert rows
         assert all(shown in row.source + row.destination for row in rows)
@@ -124,7 +121,7 @@ def test_a_refused_filter_is_told_and_changes_nothing():
 
 def test_moving_up_pauses_and_the_end_resumes():
     async def steps(app, pilot):
-        table = app.query_one(FlowTable)
+        table = app._table
         assert table.following
         await pilot.press("up", "k")
         assert not table.following
@@ -146,22 +143,22 @@ def test_enter_opens_a_flow_with_the_rule_that_refused_it_and_escape_closes_it()
     async def steps(app, pilot):
         await pilot.press("v")
         await until(pilot, lambda: verdicts(app) == {"DROPPED"} and reading(app).state == "FILE")
-        view = app.query_one(FlowTable).view
+        view = app._table.view
         await pilot.press("home")
         for _ in range(view.store.next):
-            row = view.row(app.query_one(FlowTable).cursor)
+            row = view.row(app._table.cursor)
             if row is not None and row.type == "http-request" and row.summary.startswith("GET"):
                 break
             await pilot.press("j")
         await pilot.press("enter")
         await pilot.pause()
-        assert app.query_one(FlowDetail).display
+        assert app._detail.display
         text = "\n".join(screen(app))
         assert "POLICY_DENIED" in text
         assert "denied by" in text
         await pilot.press("escape")
         await pilot.pause()
-        assert not app.query_one(FlowDetail).display
+        assert not app._detail.display
 
     drive(steps)
 
@@ -182,10 +179,10 @@ def test_every_size_is_usable(size):
         lines = screen(app)
         assert len(lines) == size[1]
         await pilot.press("k")
-        cursor = app.query_one(FlowTable).cursor
+        cursor = app._table.cursor
         await pilot.resize_terminal(60, 15)
         await pilot.pause()
-        assert app.query_one(FlowTable).cursor == cursor
+        assert app._table.cursor == cursor
 
     drive(steps, size=size)
 
