@@ -7,6 +7,7 @@ the server: a new filter is a new subscription into a new store.
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import ClassVar, Final
 
 from textual.app import App, ComposeResult
@@ -159,7 +160,7 @@ class FlowscopeApp(App[None]):
     def action_next_verdict(self) -> None:
         """Step to the next verdict."""
         place = VERDICTS.index(self._quick.verdict)
-        self._filter(QuickFilter(self._quick.pod, VERDICTS[(place + 1) % len(VERDICTS)], self._quick.port))
+        self._filter(replace(self._quick, verdict=VERDICTS[(place + 1) % len(VERDICTS)]))
 
     def action_toggle_filter(self) -> None:
         """Set the whole filter aside, or put it back."""
@@ -176,10 +177,9 @@ class FlowscopeApp(App[None]):
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Take what was typed as the filter asked for."""
-        values = {"pod": self._quick.pod, "verdict": self._quick.verdict, "port": self._quick.port}
-        values[self._prompting] = event.value.strip()
+        quick = replace(self._quick, **{self._prompting: event.value.strip()})
         self._close_prompt()
-        self._filter(QuickFilter(**values))
+        self._filter(quick)
 
     def _close_prompt(self) -> None:
         self._prompting = ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rich.text import Text
+from textual.app import ComposeResult
 from textual.containers import VerticalScroll
 from textual.widgets import Static
 
@@ -10,9 +11,14 @@ from textual.widgets import Static
 class FlowDetail(VerticalScroll, can_focus=True):
     """Name and value lines; scrolls when the pane is too small."""
 
-    def compose(self):  # type: ignore[no-untyped-def]
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        # Held, not looked up, as in the app: the cursor may still move while the screen is taken down.
+        self._text = Static(id="detail-text")
+
+    def compose(self) -> ComposeResult:
         """One text inside."""
-        yield Static(id="detail-text")
+        yield self._text
 
     def show(self, lines: list[tuple[str, str]]) -> None:
         """Show these lines, or that the flow is gone."""
@@ -22,5 +28,5 @@ class FlowDetail(VerticalScroll, can_focus=True):
             text.append(f"{value}\n")
         if not lines:
             text.append("This flow has left the ring.", "dim")
-        self.query_one("#detail-text", Static).update(text)
+        self._text.update(text)
         self.scroll_home(animate=False)
