@@ -1,0 +1,307 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the datapath remembers and shares: connections, pending requests, addresses, the rings to user space, and the
+ * per-CPU scratch memory in which one packet is worked on. Loop state lives there too, never on the stack: of the
+ * stack the verifier follows every constant, and a bpf_loop over it is never done (FINDINGS.md). */
+#pragma once
+
+#include <linux/bpf.h>
+#include <linux/types.h>
+#include <bpf/bpf_helpers.h>
+
+#include "record.h"
+
+#define MAX_CONNECTIONS 131072
+#define MAX_PENDING 65536
+#define MAX_ADDRESSES 65536
+#define EVENTS_SIZE (32 << 20)
+#define SNAPSHOTS_SIZE (16 << 20)
+
+#define PAYLOAD_SIZE 4096 /* octets of a segment's unread payload that a parser sees at once */
+#define PAYLOAD_SLACK 512 /* behind them, so that bounded copies need no second check */
+
+enum side { CLIENT = 0, SERVER = 1, SIDES = 2 };
+
+/* Enums of observer/record.py, by the same names and numbers. */
+enum { IS_REPLY = 1 << 0, LATENCY = 1 << 1, CODE = 1 << 2, ICMP = 1 << 3, MAC = 1 << 4, VLAN = 1 << 5, L7_ID = 1 << 6,
+       GRPC_STATUS = 1 << 7, TCP_FLAGS = 1 << 8, COUNTERS = 1 << 9, PROCESS = 1 << 10, METHOD = 1 << 11 };
+enum { FLAG_EXTRA = 1 << 0, FLAG_TEXT_CUT = 1 << 1, FLAG_IMPORTED = 1 << 2, FLAG_L7_INCOMPLETE = 1 << 3 };
+enum { KIND_NONE, KIND_HTTP, KIND_DNS, KIND_KAFKA, KIND_GRPC, KIND_TLS };
+enum { TYPE_REQUEST = 1, TYPE_RESPONSE = 2 };
+
+/* Losses, each counted once, where it happens; observer/datapath/losses.py names them by stage and reason. */
+enum counter {
+	COUNT_EVENTS_FULL,     /* a record found no room in `events` */
+	COUNT_SNAPSHOTS_FULL,  /* payload found no room in `snapshots` */
+	COUNT_UNREADABLE,      /* no Ethernet, no IP, or a header cut short */
+	COUNT_PENDING_LOST,    /* a response whose request was pushed out of `pending` */
+	COUNT_CONNECTION_LOST, /* a connection that the table could not take */
+	COUNT_SEEN,            /* packets looked at: no loss */
+	COUNT_TOLD,            /* records written: no loss */
+	COUNT_REFUSED,         /* packets refused in enforce mode: no loss */
+	COUNTERS_SIZE,
+};
+
+/* What the ipcache says of an address; `class` is what policy knows it by (observer/policy/compile.py). */
+struct endpoint {
+	__u32 number;
+	__u32 identity;
+	__u32 class;
+	__u32 flags;
+};
+enum { ENDPOINT_MANAGED = 1 << 0, ENDPOINT_HOST = 1 << 1, ENDPOINT_OUTSIDE = 1 << 2 };
+
+struct lpm_address {
+	__u32 length; /* bits; IPv4 as ::ffff:a.b.c.d counts from 96 */
+	__u8 address[16];
+};
+
+/* Policy's verdict on a connection: observer/policy/engine.py's Decision. */
+struct decision {
+	__u32 revision; /* of the policies that decided; 0: not decided */
+	__u32 egress_rule;
+	__u32 ingress_rule;
+	__u32 egress_l7;  /* number of the set of L7 rules that requests have to pass; 0: none */
+	__u32 ingress_l7;
+	__u8 refused; /* 0, or the Direction that refuses: INGRESS 1, EGRESS 2 */
+	__u8 match;
+	__u8 pad[2];
+};
+
+/* Both directions of a connection have one key: end 0 is the one with the smaller address, or port where equal. */
+struct tuple {
+	__u8 ip[2][16];
+	__be16 port[2]; /* ICMP echo: the identifier twice; other ICMP: type and code */
+	__u16 vlan;
+	__u8 protocol;
+	__u8 family; /* 4, 6 */
+};
+
+/* What one side of a connection sends. */
+struct direction {
+	__u64 told_ns;
+	__u64 bytes;
+	__u64 left; /* octets of a body or frame to be passed over before the parser looks again */
+	__u32 packets;
+	__u32 tells;
+	__u32 initial_sequence;
+	__u32 next_sequence;
+	__u32 refused_sequence; /* TCP: where a refused request began; valid with `has_refused` */
+	__u16 told;		/* TCP flags told */
+	__u8 synced;		/* next_sequence is known */
+	__u8 has_refused;
+	__u32 parser[6]; /* the L7 parser's own: http1.h, kafka.h or http2.h say what */
+};
+
+enum l7 { L7_UNDECIDED, L7_HTTP1, L7_KAFKA, L7_HTTP2, L7_USER, L7_OPAQUE };
+
+struct connection {
+	__u64 number;
+	__u64 last_ns;
+	struct endpoint ends[SIDES]; /* by side */
+	struct decision decision;
+	struct direction directions[SIDES]; /* by side */
+	__u32 ifindex;			    /* whose hooks tell and read this connection */
+	__u32 parser[4];		    /* of the parser, for both sides */
+	__u8 client;			    /* which end of the tuple */
+	__u8 roles;			    /* conntrack.Roles */
+	__u8 joined;
+	__u8 l7; /* enum l7 */
+	__u8 first; /* side whose packet was seen first */
+	__u8 pad[7];
+};
+
+/* A request that waits for its response. */
+struct pending_key {
+	__u64 connection;
+	__u32 id; /* HTTP/1: its number in the connection; HTTP/2: stream; Kafka: correlation id */
+	__u32 pad;
+};
+
+struct pending {
+	__u64 time_ns;
+	__u32 egress_rule;
+	__u32 ingress_rule;
+	__u32 flags;
+	__u32 present; /* METHOD */
+	__u16 l7_method;
+	__u16 l7_version;
+	__u8 l7_kind;
+	__u8 verdict;
+	__u8 direction;
+	__u8 policy_match;
+	__u8 text_length[FLOW_TEXT_SLOTS];
+	__u8 parser[16]; /* the parser's own */
+	char text[FLOW_TEXT_SIZE];
+};
+
+/* One packet, as bpf/packet.h reads it. */
+struct packet {
+	__u64 time_ns;
+	__u32 sequence;
+	__u32 acknowledgment;
+	__u32 payload; /* where in the frame the payload begins */
+	__u32 payload_length;
+	__u32 ip_length;
+	__u16 tcp_flags;
+	__u8 protocol;
+	__u8 family;
+	__u8 source_ip[16];
+	__u8 destination_ip[16];
+	__be16 source_port;
+	__be16 destination_port;
+	__u16 vlan;
+	__u8 icmp_type;
+	__u8 icmp_code;
+	__u8 source_mac[6];
+	__u8 destination_mac[6];
+	__u8 sender; /* enum side, once the connection is known */
+	__u8 pad[3];
+};
+
+/* What policy looks at in an HTTP request; filled by a parser only where the connection has L7 rules. */
+#define REQUEST_METHOD_SIZE 32
+#define REQUEST_PATH_SIZE 2048
+#define REQUEST_HOST_SIZE 256
+struct http_request {
+	__u16 method_length;
+	__u16 path_length;
+	__u16 host_length;
+	__u16 unreadable; /* some of it did not fit, or could not be known */
+	__u8 method[REQUEST_METHOD_SIZE];
+	__u8 path[REQUEST_PATH_SIZE];
+	__u8 host[REQUEST_HOST_SIZE];
+};
+
+struct scratch {
+	struct packet packet;
+	struct tuple tuple;
+	/* In-order payload not yet read: from `at` to `end` in the frame; `loaded` octets of it, from `at` on, stand in
+	 * `payload`. Parsers move `at`. */
+	__u32 at;
+	__u32 end;
+	__u32 loaded;
+	__u32 hand_over; /* enum snapshot_reason, set by a parser that returns L7_HAND_OVER */
+	struct http_request request;
+	struct flow_record record; /* the next to be told: what both ends have in common is filled in already */
+	__u8 payload[PAYLOAD_SIZE + PAYLOAD_SLACK];
+};
+
+/* What a parser returns. */
+enum {
+	READ = 0,	  /* all in-order payload was read, or remembered as `left` */
+	READ_REFUSED = 1, /* policy refuses a request of it: the packet does not pass in enforce mode */
+	READ_HAND_OVER = 2, /* user space has to read this connection from `at` on, with `left` octets to pass over */
+	READ_OPAQUE = 3,  /* nothing more is read in this connection */
+};
+
+enum snapshot_reason {
+	SNAPSHOT_UNDECIDED = 1, /* the kernel does not know the protocol */
+	SNAPSHOT_DATAGRAM,	/* DNS */
+	SNAPSHOT_GAP,		/* segments lost or out of order */
+	SNAPSHOT_LONG,		/* a head longer than PAYLOAD_SIZE, or cut over segments */
+	SNAPSHOT_RULE,		/* what the protocol allows and the kernel does not read */
+	SNAPSHOT_MORE,		/* the connection was handed over before */
+	SNAPSHOT_FRAME,		/* the whole frame: a tunnel, a fragment */
+};
+
+/* An item of `snapshots`: this, then `length` octets. */
+struct snapshot {
+	__u32 length;
+	__u32 sequence; /* TCP: of the first octet */
+	__u32 acknowledgment;
+	__u16 tcp_flags;
+	__u8 side;
+	__u8 reason;
+	__u64 left[SIDES]; /* at a hand-over: octets of either side to be passed over before the next message */
+	__u32 next_sequence[SIDES];
+	__u8 l7; /* what the kernel knew the connection to speak */
+	__u8 pad[7];
+	struct flow_record record; /* the ends, as in a record of this packet */
+};
+
+struct settings {
+	__u32 enforce;	     /* refuse in the kernel; else verdict AUDIT */
+	__u32 has_policy;
+	__u32 replay;	     /* BPF_PROG_TEST_RUN: time is the frame's, skb->tstamp */
+	__u32 generation;    /* which half of the policy maps is valid: see policy.h */
+	__u32 revision;	     /* of the policies; a connection judged by another one is judged again */
+	__u32 pad;
+	__u64 wall_ns;	     /* to be added to bpf_ktime_get_ns() */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, EVENTS_SIZE);
+} events SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, SNAPSHOTS_SIZE);
+} snapshots SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct scratch);
+} scratches SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, COUNTERS_SIZE);
+	__type(key, __u32);
+	__type(value, __u64);
+} counters SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct settings);
+} settings SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, MAX_CONNECTIONS);
+	__type(key, struct tuple);
+	__type(value, struct connection);
+} connections SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, MAX_PENDING);
+	__type(key, struct pending_key);
+	__type(value, struct pending);
+} pending_requests SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(max_entries, MAX_ADDRESSES);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct lpm_address);
+	__type(value, struct endpoint);
+} ipcache SEC(".maps");
+
+/* Connections, by number, that user space has no more use for: it found nothing that it reads. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, __u64);
+	__type(value, __u8);
+} let_go SEC(".maps");
+
+static __always_inline void count(enum counter which)
+{
+	__u32 key = which;
+	__u64 *value = bpf_map_lookup_elem(&counters, &key);
+
+	if (value)
+		*value += 1;
+}
+
+static __always_inline struct scratch *scratch(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&scratches, &zero);
+}
