@@ -1,13 +1,14 @@
 # make demo   run the main job: capture -> flows -> server -> `observe --verdict DROPPED`
 # make test   every test              make lint   format, lint, types
 # make bench  figures beside budgets  make proto  regenerate observer/api from proto/
+# make bpf    compile bpf/ into the objects that are committed (needs clang, llvm, libbpf-dev)
 # Each target makes its own virtual environment and installs what it needs with pip.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint bench proto fixtures clean
+.PHONY: demo test lint bench bpf proto fixtures clean
 
 # One stamp per set of dependencies; pyproject.toml is their only source.
 $(VENV)/bin/python:
@@ -37,6 +38,9 @@ lint: $(VENV)/.installed-lint
 
 bench: $(VENV)/.installed-test
 	$(BIN)/python -m tests.bench
+
+bpf:
+	$(PYTHON) -m bpf.build
 
 proto: $(VENV)/.installed-dev
 	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=. --pyi_out=. proto/observer/api/*.proto

@@ -32,3 +32,11 @@ class ConfigError(FlowscopeError):
 
 class PolicyError(FlowscopeError):
     """A policy document is refused; the message names file, document and field."""
+
+
+class DatapathError(FlowscopeError):
+    """The kernel or a library refuses what live capture needs; `log` is the verifier's, if it was the one."""
+
+    def __init__(self, message: str, log: str = "") -> None:
+        super().__init__(message)
+        self.log = log

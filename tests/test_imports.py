@@ -20,7 +20,7 @@ STREET = [
         "observer.yamlfile",
     },
     {"observer.api"},
-    {"observer.sources"},
+    {"observer.sources", "observer.datapath"},
     {"observer.fragments", "observer.tunnel", "observer.ip", "observer.decode"},
     {"observer.tuples", "observer.conntrack"},
     {"observer.stream"},

@@ -1,0 +1,583 @@
+"""What the datapath needs of libbpf.so.1, by ctypes: objects, programs, maps, links, clsact filters.
+
+Bytes of an ELF object enter; typed handles leave, whose file descriptors are closed with them. Every refusal of the
+kernel is a DatapathError that says what to do. It knows nothing of what the programs and maps mean.
+Structures and semantics: libbpf 1.1, bpf.h and libbpf.h.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import functools
+import mmap
+import os
+import weakref
+from collections import deque
+from collections.abc import Iterator
+from ctypes import POINTER, Structure, byref, c_bool, c_char_p, c_int, c_size_t, c_uint32, c_uint64, c_void_p
+from typing import Any, Final, NamedTuple, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from observer.datapath.rights import EBPF, missing
+from observer.errors import DatapathError
+
+LIBRARY: Final = "libbpf.so.1"
+LOG_SIZE: Final = 1 << 24
+"""Room for the verifier's log: pages that it does not reach cost nothing."""
+LOG_LINES: Final = 3
+"""How many lines of the verifier's log stand in a message: the last ones name the reason."""
+WARNINGS: Final = 8
+"""How many of libbpf's own messages are kept until one is asked for."""
+
+TCX_INGRESS: Final = 46
+TCX_EGRESS: Final = 47
+CLSACT_INGRESS: Final = 1
+CLSACT_EGRESS: Final = 2
+
+PER_CPU: Final = frozenset({5, 6, 10, 21})
+"""Map types whose values are one for each possible CPU (BPF_MAP_TYPE_PERCPU_*, LRU_PERCPU_HASH)."""
+ARRAYS: Final = frozenset({2, 6})
+"""Map types whose entries cannot be deleted: ARRAY, PERCPU_ARRAY."""
+FIRST_BATCH: Final = 4096
+
+Rows = npt.NDArray[np.void]
+
+
+class _OpenOpts(Structure):
+    _fields_ = (
+        ("sz", c_size_t),
+        ("object_name", c_char_p),
+        ("relaxed_maps", c_bool),
+        ("pin_root_path", c_char_p),
+        ("_unused", c_uint32),
+        ("kconfig", c_char_p),
+        ("btf_custom_path", c_char_p),
+        ("kernel_log_buf", c_void_p),
+        ("kernel_log_size", c_size_t),
+        ("kernel_log_level", c_uint32),
+    )
+
+
+class _TestRunOpts(Structure):
+    _fields_ = (
+        ("sz", c_size_t),
+        ("data_in", c_void_p),
+        ("data_out", c_void_p),
+        ("data_size_in", c_uint32),
+        ("data_size_out", c_uint32),
+        ("ctx_in", c_void_p),
+        ("ctx_out", c_void_p),
+        ("ctx_size_in", c_uint32),
+        ("ctx_size_out", c_uint32),
+        ("retval", c_uint32),
+        ("repeat", c_int),
+        ("duration", c_uint32),
+        ("flags", c_uint32),
+        ("cpu", c_uint32),
+        ("batch_size", c_uint32),
+    )
+
+
+class _TcHook(Structure):
+    _fields_ = (("sz", c_size_t), ("ifindex", c_int), ("attach_point", c_int), ("parent", c_uint32))
+
+
+class _TcOpts(Structure):
+    _fields_ = (
+        ("sz", c_size_t),
+        ("prog_fd", c_int),
+        ("flags", c_uint32),
+        ("prog_id", c_uint32),
+        ("handle", c_uint32),
+        ("priority", c_uint32),
+    )
+
+
+class _MapInfo(Structure):
+    """The head of struct bpf_map_info; the kernel fills as much as it is asked for."""
+
+    _fields_ = (
+        ("type", c_uint32),
+        ("id", c_uint32),
+        ("key_size", c_uint32),
+        ("value_size", c_uint32),
+        ("max_entries", c_uint32),
+        ("map_flags", c_uint32),
+        ("name", ctypes.c_char * 16),
+    )
+
+
+_Print: Final = ctypes.CFUNCTYPE(c_int, c_int, c_char_p, c_void_p)
+
+_SIGNATURES: Final[dict[str, tuple[Any, ...]]] = {
+    # name: (result, arguments...)
+    "bpf_map_delete_elem": (c_int, c_int, c_void_p),
+    "bpf_map_get_next_key": (c_int, c_int, c_void_p, c_void_p),
+    "bpf_map_lookup_batch": (c_int, c_int, c_void_p, c_void_p, c_void_p, c_void_p, POINTER(c_uint32), c_void_p),
+    "bpf_map_lookup_elem": (c_int, c_int, c_void_p, c_void_p),
+    "bpf_map_update_batch": (c_int, c_int, c_void_p, c_void_p, POINTER(c_uint32), c_void_p),
+    "bpf_map_update_elem": (c_int, c_int, c_void_p, c_void_p, c_uint64),
+    "bpf_link_create": (c_int, c_int, c_int, c_int, c_void_p),
+    "bpf_link__destroy": (c_int, c_void_p),
+    "bpf_link__disconnect": (None, c_void_p),
+    "bpf_link__fd": (c_int, c_void_p),
+    "bpf_map__fd": (c_int, c_void_p),
+    "bpf_map__reuse_fd": (c_int, c_void_p, c_int),
+    "bpf_map__set_max_entries": (c_int, c_void_p, c_uint32),
+    "bpf_obj_get_info_by_fd": (c_int, c_int, c_void_p, POINTER(c_uint32)),
+    "bpf_object__close": (None, c_void_p),
+    "bpf_object__find_map_by_name": (c_void_p, c_void_p, c_char_p),
+    "bpf_object__find_program_by_name": (c_void_p, c_void_p, c_char_p),
+    "bpf_object__load": (c_int, c_void_p),
+    "bpf_object__next_map": (c_void_p, c_void_p, c_void_p),
+    "bpf_object__next_program": (c_void_p, c_void_p, c_void_p),
+    "bpf_object__open_mem": (c_void_p, c_char_p, c_size_t, POINTER(_OpenOpts)),
+    "bpf_map__name": (c_char_p, c_void_p),
+    "bpf_prog_test_run_opts": (c_int, c_int, POINTER(_TestRunOpts)),
+    "bpf_program__attach": (c_void_p, c_void_p),
+    "bpf_program__fd": (c_int, c_void_p),
+    "bpf_program__name": (c_char_p, c_void_p),
+    "bpf_program__set_autoload": (c_int, c_void_p, c_bool),
+    "bpf_tc_attach": (c_int, POINTER(_TcHook), POINTER(_TcOpts)),
+    "bpf_tc_detach": (c_int, POINTER(_TcHook), POINTER(_TcOpts)),
+    "bpf_tc_hook_create": (c_int, POINTER(_TcHook)),
+    "bpf_tc_hook_destroy": (c_int, POINTER(_TcHook)),
+    "libbpf_num_possible_cpus": (c_int,),
+    "libbpf_set_print": (c_void_p, _Print),
+}
+
+_warnings: Final[deque[str]] = deque(maxlen=WARNINGS)
+"""What libbpf had to say of late: it names the map or section that failed, its return value does not."""
+
+
+@_Print
+def _keep_warning(level: int, form: bytes, arguments: int) -> int:
+    if level == 0:
+        line = ctypes.create_string_buffer(512)
+        ctypes.CDLL(None).vsnprintf(line, c_size_t(len(line)), c_char_p(form), c_void_p(arguments))
+        _warnings.append(line.value.decode("utf-8", "replace").strip())
+    return 0
+
+
+@functools.cache
+def _library() -> ctypes.CDLL:
+    """libbpf with its signatures; DatapathError where it is not installed."""
+    try:
+        library = ctypes.CDLL(LIBRARY, use_errno=True)
+    except OSError as error:
+        raise DatapathError(f"{LIBRARY} is not installed: on Debian and Ubuntu, install libbpf1 ({error})") from None
+    for name, (result, *arguments) in _SIGNATURES.items():
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, arguments
+    library.libbpf_set_print(_keep_warning)
+    return library
+
+
+class Object:
+    """An ELF object with its programs and maps: open, adjust, load; closing it closes their descriptors.
+
+    What is attached by a link stays attached until that link is closed.
+    """
+
+    def __init__(self, image: bytes, name: str) -> None:
+        self.name = name
+        self._log = mmap.mmap(-1, LOG_SIZE)
+        log_view = (ctypes.c_char * LOG_SIZE).from_buffer(self._log)
+        options = _OpenOpts(
+            sz=_OpenOpts.kernel_log_level.offset + 4,
+            object_name=name.encode(),
+            kernel_log_buf=ctypes.addressof(log_view),
+            kernel_log_size=LOG_SIZE,
+        )
+        self._log_view = log_view  # keeps the memory where libbpf writes
+        self._pointer: int | None = _library().bpf_object__open_mem(image, len(image), byref(options))
+        if not self._pointer:
+            raise DatapathError(f"{name} is no eBPF object: {_reason(ctypes.get_errno())}")
+        self._maps: dict[str, Map] = {}
+        self._programs: dict[str, Program] = {}
+        self._close = weakref.finalize(self, _library().bpf_object__close, self._pointer)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the descriptors of programs and maps."""
+        self._close()
+        self._pointer = None
+        for opened in (*self._maps.values(), *self._programs.values()):
+            opened.fd = -1
+
+    def program_names(self) -> list[str]:
+        """Every program of the object, loaded or not."""
+        return self._names("program")
+
+    def map_names(self) -> list[str]:
+        """Every map of the object."""
+        return self._names("map")
+
+    def only(self, *programs: str) -> None:
+        """Load these programs and no other; before `load`."""
+        for name in programs:
+            self._find("program", name)
+        for name in self.program_names():
+            self.set_autoload(name, name in programs)
+
+    def set_autoload(self, program: str, autoload: bool) -> None:
+        """Whether `load` takes this program along; before `load`."""
+        _check(_library().bpf_program__set_autoload(self._find("program", program), autoload), f"choose {program}")
+
+    def resize(self, name: str, max_entries: int) -> None:
+        """Give a map another number of entries (a ring: bytes); before `load`."""
+        _check(_library().bpf_map__set_max_entries(self._find("map", name), max_entries), f"resize the map {name}")
+
+    def share(self, name: str, map: Map) -> None:
+        """Use a map of another object, loaded already, for the one of that name here; before `load`."""
+        _check(_library().bpf_map__reuse_fd(self._find("map", name), map.fd), f"share the map {name}")
+
+    def load(self) -> None:
+        """Make the maps and load the programs; DatapathError with the verifier's words where it refuses one."""
+        _warnings.clear()
+        result = _library().bpf_object__load(self._live())
+        if result:
+            raise self._refused(-result)
+        _warnings.clear()
+
+    def program(self, name: str) -> Program:
+        """A loaded program."""
+        if name not in self._programs:
+            fd = _library().bpf_program__fd(self._find("program", name))
+            if fd < 0:
+                raise ValueError(f"{name} of {self.name} is not loaded")
+            self._programs[name] = Program(self, name, fd)
+        return self._programs[name]
+
+    def map(self, name: str) -> Map:
+        """A map of the loaded object."""
+        if name not in self._maps:
+            fd = _library().bpf_map__fd(self._find("map", name))
+            if fd < 0:
+                raise ValueError(f"{self.name} is not loaded")
+            self._maps[name] = Map(self, name, fd)
+        return self._maps[name]
+
+    def attach(self, name: str) -> Link:
+        """Attach a program where its section says (tp_btf and others that need no target)."""
+        _warnings.clear()
+        library = _library()
+        pointer = library.bpf_program__attach(self._find("program", name))
+        if not pointer:
+            raise _error(ctypes.get_errno(), f"attach {name}")
+        # The link without libbpf's book about it: only the descriptor holds it, as with link_create.
+        fd = library.bpf_link__fd(pointer)
+        library.bpf_link__disconnect(pointer)
+        library.bpf_link__destroy(pointer)
+        return Link(fd)
+
+    def _live(self) -> int:
+        if self._pointer is None:
+            raise ValueError(f"{self.name} is closed")
+        return self._pointer
+
+    def _find(self, kind: str, name: str) -> int:
+        found: int | None = getattr(_library(), f"bpf_object__find_{kind}_by_name")(self._live(), name.encode())
+        if not found:
+            raise KeyError(f"{self.name} has no {kind} {name}")
+        return found
+
+    def _names(self, kind: str) -> list[str]:
+        library, pointer, names = _library(), None, []
+        while pointer := getattr(library, f"bpf_object__next_{kind}")(self._live(), pointer):
+            names.append(getattr(library, f"bpf_{kind}__name")(pointer).decode())
+        return names
+
+    def _refused(self, number: int) -> DatapathError:
+        """Why the object was not loaded."""
+        end = self._log.find(b"\0")
+        log = self._log[:end].decode("utf-8", "replace")
+        lines = [line for line in log.splitlines() if line and not line.startswith(("processed ", "verification time"))]
+        if lines and number not in (errno.EPERM, errno.ENOMEM):
+            return DatapathError(f"the kernel's verifier refuses {self.name}: {' | '.join(lines[-LOG_LINES:])}", log)
+        told = _error(number, f"load {self.name}")
+        told.log = log
+        return told
+
+
+class Program:
+    """A loaded program; its descriptor is the object's."""
+
+    def __init__(self, owner: Object, name: str, fd: int) -> None:
+        self._owner = owner  # whose end would close the descriptor
+        self.name = name
+        self.fd = fd
+
+    def test_run(self, frame: bytes | bytearray, *, repeat: int = 1, ctx: bytes | None = None) -> TestRun:
+        """Run the program over one Ethernet frame (14 B to about 3.5 KB); `ctx` is a struct __sk_buff."""
+        runner = Runner(self, ctx=ctx, repeat=repeat)
+        data = (ctypes.c_char * len(frame)).from_buffer_copy(frame)
+        return TestRun(runner.run(ctypes.addressof(data), len(frame)), runner.duration_ns)
+
+
+class TestRun(NamedTuple):
+    """What BPF_PROG_TEST_RUN says."""
+
+    __test__ = False  # no test, whatever pytest thinks
+
+    retval: int
+    duration_ns: int
+    """Of one run, on the average of `repeat`."""
+
+
+class Runner:
+    """Runs a program over frame after frame with options made once: what remains is the system call."""
+
+    def __init__(self, program: Program, *, ctx: bytes | None = None, repeat: int = 1) -> None:
+        self._program = program
+        self.ctx = ctypes.create_string_buffer(ctx, len(ctx)) if ctx else None
+        """The struct __sk_buff that each run starts with; the caller may write to it between runs."""
+        self._options = _TestRunOpts(sz=_TestRunOpts.batch_size.offset + 4, repeat=repeat)
+        if self.ctx is not None:
+            self._options.ctx_in, self._options.ctx_size_in = ctypes.addressof(self.ctx), len(self.ctx)
+        self._reference = byref(self._options)
+        self._call = _library().bpf_prog_test_run_opts
+
+    @property
+    def duration_ns(self) -> int:
+        """How long the last run took, on the average of `repeat`."""
+        return int(self._options.duration)
+
+    def run(self, address: int, size: int) -> int:
+        """Run over the frame at that address, which stays the caller's; its return value (TC_ACT_*)."""
+        options = self._options
+        options.data_in, options.data_size_in = address, size
+        options.data_size_out = 0  # the kernel writes it, and refuses a longer frame on finding it
+        result = self._call(self._program.fd, self._reference)
+        if result:
+            raise _error(-result, f"run {self._program.name} over {size} bytes")
+        return int(c_int(options.retval).value)
+
+
+class Map:
+    """A map of a loaded object: keys and values are bytes as the kernel lays them out.
+
+    The value of a per-CPU map is that of each possible CPU in turn, each rounded up to eight bytes.
+    """
+
+    def __init__(self, owner: Object, name: str, fd: int) -> None:
+        self._owner = owner  # whose end would close the descriptor
+        self.name = name
+        self.fd = fd
+        info = _MapInfo()
+        _check(
+            _library().bpf_obj_get_info_by_fd(fd, byref(info), byref(c_uint32(ctypes.sizeof(info)))),
+            f"read about the map {name}",
+        )
+        self.type = int(info.type)
+        self.key_size = int(info.key_size)
+        self.max_entries = int(info.max_entries)
+        self.value_size = int(info.value_size)
+        """Of the whole value; of a per-CPU map, all CPUs together."""
+        if self.type in PER_CPU:
+            self.value_size = (self.value_size + 7 & ~7) * possible_cpus()
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value behind a key, if it is there."""
+        value = ctypes.create_string_buffer(self.value_size)
+        result = _library().bpf_map_lookup_elem(self.fd, self._key(key), value)
+        if result == -errno.ENOENT:
+            return None
+        self._check(result, "read")
+        return value.raw
+
+    def set(self, key: bytes, value: bytes) -> None:
+        """Write one entry."""
+        if len(value) != self.value_size:
+            raise ValueError(f"a value of {self.name} has {self.value_size} bytes, not {len(value)}")
+        self._check(_library().bpf_map_update_elem(self.fd, self._key(key), value, 0), "write to")
+
+    def delete(self, key: bytes) -> bool:
+        """Take an entry out; whether it was there."""
+        result = _library().bpf_map_delete_elem(self.fd, self._key(key))
+        if result == -errno.ENOENT:
+            return False
+        self._check(result, "delete from")
+        return True
+
+    def keys(self) -> Iterator[bytes]:
+        """Each key; entries that come or go meanwhile may be told twice or not at all."""
+        library, key, following = _library(), None, ctypes.create_string_buffer(self.key_size)
+        while not (result := library.bpf_map_get_next_key(self.fd, key, following)):
+            key = following.raw
+            yield key
+        if result != -errno.ENOENT:
+            self._check(result, "walk")
+
+    def items(self) -> Iterator[tuple[bytes, bytes]]:
+        """Each key with its value, one system call each: for small maps."""
+        for key in self.keys():
+            value = self.get(key)
+            if value is not None:
+                yield key, value
+
+    def lookup_batch(self) -> tuple[Rows, Rows]:
+        """All keys and all values, few system calls: rows of `key_size` and of `value_size` bytes."""
+        library = _library()
+        keys: list[Rows] = []
+        values: list[Rows] = []
+        token = ctypes.create_string_buffer(max(self.key_size, 4))
+        begun, room = False, min(FIRST_BATCH, self.max_entries)
+        while True:
+            some_keys = np.empty(room, f"V{self.key_size}")
+            some_values = np.empty(room, f"V{self.value_size}")
+            count = c_uint32(room)
+            result = library.bpf_map_lookup_batch(
+                self.fd,
+                token if begun else None,
+                token,
+                some_keys.ctypes.data,
+                some_values.ctypes.data,
+                byref(count),
+                None,
+            )
+            if result == -errno.ENOSPC and not count.value:  # a bucket of the hash is larger than our room
+                room *= 2
+                continue
+            if result not in (0, -errno.ENOENT):
+                self._check(result, "read")
+            keys.append(some_keys[: count.value])
+            values.append(some_values[: count.value])
+            if result:
+                return np.concatenate(keys), np.concatenate(values)
+            begun = True
+
+    def update_batch(self, keys: Rows, values: Rows) -> None:
+        """Write many entries with one system call; rows of `key_size` and of `value_size` bytes."""
+        keys, values = np.ascontiguousarray(keys), np.ascontiguousarray(values)
+        if len(keys) != len(values) or keys.itemsize != self.key_size or values.itemsize != self.value_size:
+            raise ValueError(f"{self.name} takes as many keys of {self.key_size} as values of {self.value_size} bytes")
+        if len(keys):
+            count = c_uint32(len(keys))
+            self._check(
+                _library().bpf_map_update_batch(self.fd, keys.ctypes.data, values.ctypes.data, byref(count), None),
+                "write to",
+            )
+
+    def clear(self) -> None:
+        """Take every entry out; those of an array become zero."""
+        if self.type in ARRAYS:
+            for key in list(self.keys()):
+                self.set(key, bytes(self.value_size))
+            return
+        for key in list(self.keys()):
+            self.delete(key)
+
+    def __len__(self) -> int:
+        """How many entries there are now; walks the map."""
+        return self.max_entries if self.type in ARRAYS else sum(1 for _ in self.keys())
+
+    def _key(self, key: bytes) -> bytes:
+        if len(key) != self.key_size:
+            raise ValueError(f"a key of {self.name} has {self.key_size} bytes, not {len(key)}")
+        return key
+
+    def _check(self, result: int, what: str) -> None:
+        _check(result, f"{what} the map {self.name}")
+
+
+class Link:
+    """What holds a program attached; it is let go when the link is closed or the process dies."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self._close = weakref.finalize(self, os.close, fd)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Detach."""
+        self._close()
+        self.fd = -1
+
+
+def link_create(program: Program, target: int, attach_type: int) -> Link:
+    """Attach to an interface (index, TCX_*) or to what else the kernel calls a target."""
+    fd = _library().bpf_link_create(program.fd, target, attach_type, None)
+    if fd < 0:
+        raise _error(-fd, f"attach {program.name}")
+    return Link(fd)
+
+
+def clsact_create(ifindex: int) -> bool:
+    """Give an interface the clsact qdisc; False if it has it."""
+    result = _library().bpf_tc_hook_create(byref(_hook(ifindex, CLSACT_INGRESS)))
+    if result == -errno.EEXIST:
+        return False
+    _check(result, "add the qdisc clsact")
+    return True
+
+
+def clsact_destroy(ifindex: int) -> None:
+    """Take the clsact qdisc away, with every filter on it, whosever it is."""
+    result = _library().bpf_tc_hook_destroy(byref(_hook(ifindex, CLSACT_INGRESS | CLSACT_EGRESS)))
+    if result not in (-errno.ENODEV, -errno.ENOENT):
+        _check(result, "remove the qdisc clsact")
+
+
+def filter_attach(program: Program, ifindex: int, point: int) -> tuple[int, int]:
+    """Attach to CLSACT_INGRESS or CLSACT_EGRESS as a direct-action filter: its handle and priority.
+
+    It stays after the end of the process.
+    """
+    options = _TcOpts(sz=_TcOpts.priority.offset + 4, prog_fd=program.fd)
+    _check(_library().bpf_tc_attach(byref(_hook(ifindex, point)), byref(options)), f"attach {program.name}")
+    return int(options.handle), int(options.priority)
+
+
+def filter_detach(ifindex: int, point: int, handle: int, priority: int) -> None:
+    """Take a filter away; no error if it, or its interface, is gone."""
+    options = _TcOpts(sz=_TcOpts.priority.offset + 4, handle=handle, priority=priority)
+    result = _library().bpf_tc_detach(byref(_hook(ifindex, point)), byref(options))
+    if result not in (-errno.ENODEV, -errno.ENOENT, -errno.EINVAL):
+        _check(result, "remove a filter")
+
+
+def _hook(ifindex: int, point: int) -> _TcHook:
+    return _TcHook(sz=_TcHook.parent.offset + 4, ifindex=ifindex, attach_point=point)
+
+
+@functools.cache
+def possible_cpus() -> int:
+    """How many values an entry of a per-CPU map has."""
+    number: int = _library().libbpf_num_possible_cpus()
+    _check(min(number, 0), "count the CPUs")
+    return number
+
+
+def _check(result: int, what: str) -> None:
+    if result < 0:
+        raise _error(-result, what)
+
+
+def _error(number: int, what: str) -> DatapathError:
+    """The refusal `number` of the kernel, with what is to be done about it where that is known."""
+    lacking = missing(EBPF)
+    if number in (errno.EPERM, errno.EACCES) and lacking:
+        names = " and ".join(capability.name for capability in lacking)
+        return DatapathError(f"cannot {what}: {names} missing; run as root, or grant the capabilities")
+    return DatapathError(f"cannot {what}: {_reason(number)}")
+
+
+def _reason(number: int) -> str:
+    """The kernel's word for an error, and libbpf's last one, which is told once."""
+    told = _warnings[-1] if _warnings else ""
+    _warnings.clear()
+    return f"{os.strerror(number)}{f' ({told})' if told else ''}"

@@ -1,0 +1,44 @@
+"""The committed objects are what the sources give: nothing was changed without `make bpf`."""
+
+import pytest
+
+from bpf import build
+from observer.datapath import objects
+from observer.errors import DatapathError
+
+SOURCES = sorted(build.HERE.glob("*.bpf.c"))
+
+
+def test_the_hashes_are_of_the_sources_and_objects_that_are_here():
+    assert build.hashes() == build.HASHES.read_text(), "run `make bpf` and commit what it made"
+
+
+@pytest.mark.ebpf  # needs clang
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.name)
+def test_a_build_gives_the_committed_object(source, tmp_path):
+    built = tmp_path / "built.o"
+    build.build(source, built)
+    assert built.read_bytes() == source.with_suffix(".o").read_bytes()
+
+
+@pytest.mark.ebpf
+def test_a_build_elsewhere_gives_the_same_bytes(tmp_path):
+    source = build.HERE.parent / "tests" / "datapath" / "tiny.bpf.c"
+    folders = [tmp_path / "one", tmp_path / "the other"]
+    for folder in folders:
+        folder.mkdir()
+        (folder / source.name).write_bytes(source.read_bytes())
+        build.build(folder / source.name, folder / "tiny.bpf.o")
+    one, other = ((folder / "tiny.bpf.o").read_bytes() for folder in folders)
+    assert one == other
+    assert str(tmp_path).encode() not in one
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.name)
+def test_an_object_is_found(source):
+    assert objects.image(source.name.removesuffix(".bpf.c"))[:4] == b"\x7fELF"
+
+
+def test_a_missing_object_is_told():
+    with pytest.raises(DatapathError, match=r"nothing\.bpf\.o is not installed"):
+        objects.image("nothing")
