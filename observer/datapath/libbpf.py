@@ -153,13 +153,15 @@ _warnings: Final[deque[str]] = deque(maxlen=WARNINGS)
 """What libbpf had to say of late: it names the map or section that failed, its return value does not."""
 
 
-@_Print
 def _keep_warning(level: int, form: bytes, arguments: int) -> int:
     if level == 0:
         line = ctypes.create_string_buffer(512)
         ctypes.CDLL(None).vsnprintf(line, c_size_t(len(line)), c_char_p(form), c_void_p(arguments))
         _warnings.append(line.value.decode("utf-8", "replace").strip())
     return 0
+
+
+_keep_warning_pointer: Final = _Print(_keep_warning)
 
 
 @functools.cache
@@ -172,7 +174,7 @@ def _library() -> ctypes.CDLL:
     for name, (result, *arguments) in _SIGNATURES.items():
         function = getattr(library, name)
         function.restype, function.argtypes = result, arguments
-    library.libbpf_set_print(_keep_warning)
+    library.libbpf_set_print(_keep_warning_pointer)
     return library
 
 
@@ -210,8 +212,10 @@ class Object:
         """Close the descriptors of programs and maps."""
         self._close()
         self._pointer = None
-        for opened in (*self._maps.values(), *self._programs.values()):
-            opened.fd = -1
+        for known in self._maps.values():
+            known.fd = -1
+        for program in self._programs.values():
+            program.fd = -1
 
     def program_names(self) -> list[str]:
         """Every program of the object, loaded or not."""
@@ -316,17 +320,15 @@ class Program:
         self.name = name
         self.fd = fd
 
-    def test_run(self, frame: bytes | bytearray, *, repeat: int = 1, ctx: bytes | None = None) -> TestRun:
+    def test_run(self, frame: bytes | bytearray, *, repeat: int = 1, ctx: bytes | None = None) -> Outcome:
         """Run the program over one Ethernet frame (14 B to about 3.5 KB); `ctx` is a struct __sk_buff."""
         runner = Runner(self, ctx=ctx, repeat=repeat)
         data = (ctypes.c_char * len(frame)).from_buffer_copy(frame)
-        return TestRun(runner.run(ctypes.addressof(data), len(frame)), runner.duration_ns)
+        return Outcome(runner.run(ctypes.addressof(data), len(frame)), runner.duration_ns)
 
 
-class TestRun(NamedTuple):
+class Outcome(NamedTuple):
     """What BPF_PROG_TEST_RUN says."""
-
-    __test__ = False  # no test, whatever pytest thinks
 
     retval: int
     duration_ns: int
