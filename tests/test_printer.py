@@ -368,6 +368,16 @@ def test_nothing_from_the_network_reaches_the_terminal_raw(output, colour):
         ("l7 { type: RESPONSE kafka {} }", "kafka-response"),
         ("l7 { type: REQUEST dns {} }", "dns-request "),
         ("event_type { type: 1 sub_type: 133 }", "Policy denied"),
+        (
+            "event_type { type: 1 sub_type: 1 } extensions { [type.googleapis.com/google.protobuf.Struct] { fields {"
+            ' key: "skb_drop_reason" value { string_value: "NETFILTER_DROP" } } } }',
+            "NETFILTER_DROP",
+        ),
+        ("event_type { type: 1 sub_type: 1 } extensions { [type.googleapis.com/google.protobuf.Struct] {} }", "1"),
+        (
+            'event_type { type: 1 sub_type: 1 } extensions { type_url: "a/google.protobuf.Struct" value: "\\377" }',
+            "1",
+        ),
         ("event_type { type: 1 sub_type: 181 }", "Policy denied by denylist"),
         ("event_type { type: 1 sub_type: 133 } drop_reason_desc: POLICY_DENY", "Policy denied"),
         ("event_type { type: 1 sub_type: 254 }", "254"),

@@ -10,6 +10,8 @@ from functools import lru_cache
 from time import gmtime
 from typing import Any, Final
 
+from google.protobuf.message import DecodeError
+from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from observer.api import flow_pb2
@@ -169,7 +171,7 @@ def flow_type(flow: flow_pb2.Flow) -> str:
     if event.type == _TRACE:
         return OBSERVATION_POINTS.get(sub_type, str(sub_type))
     if event.type == _DROP:
-        return DROP_REASONS.get(sub_type, str(sub_type))
+        return _kernel_word(flow) or DROP_REASONS.get(sub_type, str(sub_type))
     if event.type == _POLICY_VERDICT:
         match = POLICY_MATCHES.get(flow.policy_match_type, str(flow.policy_match_type))
         return f"policy-verdict:{match} {_DIRECTIONS.get(flow.traffic_direction, str(flow.traffic_direction))}"
@@ -178,6 +180,18 @@ def flow_type(flow: flow_pb2.Flow) -> str:
     if event.type == _TRACE_SOCK:
         return _SOCKET_POINTS.get(flow.sock_xlate_point, str(flow.sock_xlate_point))
     return "UNKNOWN"
+
+
+def _kernel_word(flow: flow_pb2.Flow) -> str:
+    """What the kernel calls the reason why it dropped a packet; Hubble has no place for it, and few numbers."""
+    if not flow.extensions.Is(Struct.DESCRIPTOR):
+        return ""
+    extension = Struct()
+    try:
+        flow.extensions.Unpack(extension)
+    except DecodeError:
+        return ""
+    return extension.fields["skb_drop_reason"].string_value if "skb_drop_reason" in extension.fields else ""
 
 
 def verdict(flow: flow_pb2.Flow, *, policy_names: bool = False) -> str:
