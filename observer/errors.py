@@ -35,8 +35,9 @@ class PolicyError(FlowscopeError):
 
 
 class DatapathError(FlowscopeError):
-    """The kernel or a library refuses what live capture needs; `log` is the verifier's, if it was the one."""
+    """The kernel or a library refuses what live capture needs: with its errno, and the verifier's log, if there is."""
 
-    def __init__(self, message: str, log: str = "") -> None:
+    def __init__(self, message: str, *, number: int = 0, log: str = "") -> None:
         super().__init__(message)
+        self.number = number
         self.log = log

@@ -34,6 +34,8 @@ WARNINGS: Final = 8
 
 TCX_INGRESS: Final = 46
 TCX_EGRESS: Final = 47
+BPF_F_BEFORE: Final = 8
+"""Flag of `link_create`: before all others that are attached there."""
 CLSACT_INGRESS: Final = 1
 CLSACT_EGRESS: Final = 2
 
@@ -81,6 +83,12 @@ class _TestRunOpts(Structure):
     )
 
 
+class _LinkOpts(Structure):
+    """The head of struct bpf_link_create_opts."""
+
+    _fields_ = (("sz", c_size_t), ("flags", c_uint32), ("_padding", c_uint32))
+
+
 class _TcHook(Structure):
     _fields_ = (("sz", c_size_t), ("ifindex", c_int), ("attach_point", c_int), ("parent", c_uint32))
 
@@ -120,7 +128,7 @@ _SIGNATURES: Final[dict[str, tuple[Any, ...]]] = {
     "bpf_map_lookup_elem": (c_int, c_int, c_void_p, c_void_p),
     "bpf_map_update_batch": (c_int, c_int, c_void_p, c_void_p, POINTER(c_uint32), c_void_p),
     "bpf_map_update_elem": (c_int, c_int, c_void_p, c_void_p, c_uint64),
-    "bpf_link_create": (c_int, c_int, c_int, c_int, c_void_p),
+    "bpf_link_create": (c_int, c_int, c_int, c_int, POINTER(_LinkOpts)),
     "bpf_link__destroy": (c_int, c_void_p),
     "bpf_link__disconnect": (None, c_void_p),
     "bpf_link__fd": (c_int, c_void_p),
@@ -306,10 +314,10 @@ class Object:
         log = self._log[:end].decode("utf-8", "replace")
         lines = [line for line in log.splitlines() if line and not line.startswith(("processed ", "verification time"))]
         if lines and number not in (errno.EPERM, errno.ENOMEM):
-            return DatapathError(f"the kernel's verifier refuses {self.name}: {' | '.join(lines[-LOG_LINES:])}", log)
-        told = _error(number, f"load {self.name}")
-        told.log = log
-        return told
+            return DatapathError(
+                f"the kernel's verifier refuses {self.name}: {' | '.join(lines[-LOG_LINES:])}", number=number, log=log
+            )
+        return _error(number, f"load {self.name}", log)
 
 
 class Program:
@@ -510,9 +518,10 @@ class Link:
         self.fd = -1
 
 
-def link_create(program: Program, target: int, attach_type: int) -> Link:
+def link_create(program: Program, target: int, attach_type: int, *, flags: int = 0) -> Link:
     """Attach to an interface (index, TCX_*) or to what else the kernel calls a target."""
-    fd = _library().bpf_link_create(program.fd, target, attach_type, None)
+    options = _LinkOpts(sz=ctypes.sizeof(_LinkOpts), flags=flags)
+    fd = _library().bpf_link_create(program.fd, target, attach_type, byref(options))
     if fd < 0:
         raise _error(-fd, f"attach {program.name}")
     return Link(fd)
@@ -522,6 +531,7 @@ def clsact_create(ifindex: int) -> bool:
     """Give an interface the clsact qdisc; False if it has it."""
     result = _library().bpf_tc_hook_create(byref(_hook(ifindex, CLSACT_INGRESS)))
     if result == -errno.EEXIST:
+        _warnings.clear()
         return False
     _check(result, "add the qdisc clsact")
     return True
@@ -530,8 +540,9 @@ def clsact_create(ifindex: int) -> bool:
 def clsact_destroy(ifindex: int) -> None:
     """Take the clsact qdisc away, with every filter on it, whosever it is."""
     result = _library().bpf_tc_hook_destroy(byref(_hook(ifindex, CLSACT_INGRESS | CLSACT_EGRESS)))
-    if result not in (-errno.ENODEV, -errno.ENOENT):
+    if result not in (-errno.ENODEV, -errno.ENOENT, -errno.EINVAL):
         _check(result, "remove the qdisc clsact")
+    _warnings.clear()
 
 
 def filter_attach(program: Program, ifindex: int, point: int) -> tuple[int, int]:
@@ -550,6 +561,7 @@ def filter_detach(ifindex: int, point: int, handle: int, priority: int) -> None:
     result = _library().bpf_tc_detach(byref(_hook(ifindex, point)), byref(options))
     if result not in (-errno.ENODEV, -errno.ENOENT, -errno.EINVAL):
         _check(result, "remove a filter")
+    _warnings.clear()
 
 
 def _hook(ifindex: int, point: int) -> _TcHook:
@@ -569,13 +581,15 @@ def _check(result: int, what: str) -> None:
         raise _error(-result, what)
 
 
-def _error(number: int, what: str) -> DatapathError:
+def _error(number: int, what: str, log: str = "") -> DatapathError:
     """The refusal `number` of the kernel, with what is to be done about it where that is known."""
     lacking = missing(EBPF)
     if number in (errno.EPERM, errno.EACCES) and lacking:
         names = " and ".join(capability.name for capability in lacking)
-        return DatapathError(f"cannot {what}: {names} missing; run as root, or grant the capabilities")
-    return DatapathError(f"cannot {what}: {_reason(number)}")
+        message = f"cannot {what}: {names} missing; run as root, or grant the capabilities"
+    else:
+        message = f"cannot {what}: {_reason(number)}"
+    return DatapathError(message, number=number, log=log)
 
 
 def _reason(number: int) -> str:
