@@ -19,7 +19,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from observer.api import flow_pb2, observer_pb2
 from observer.errors import FilterError
 from observer.extra import Extra
-from observer.filters.flowfilter import FilterTree, compile_filters
+from observer.filters.flowfilter import compile_filters
+from observer.filters.index import Judged
 from observer.record import Records, empty
 from observer.store import Sequences, Store
 from observer.wire import FlowEncoder
@@ -69,7 +70,8 @@ class InvalidQueryError(FilterError):
 class Query:
     """A validated request: the compiled filters and the selectors."""
 
-    filters: FilterTree = field(default_factory=compile_filters)
+    filters: Judged = field(default_factory=compile_filters)
+    """A FilterTree or an Expression of the filter language."""
     number: int = 0
     first: bool = False
     follow: bool = False

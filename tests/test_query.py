@@ -10,6 +10,7 @@ from observer import query as query_module
 from observer.api import flow_pb2, observer_pb2
 from observer.errors import FilterError
 from observer.extra import Extra
+from observer.filters.expression import Expression
 from observer.filters.index import PerText
 from observer.query import BLOCK, CAUGHT_UP, InvalidQueryError, Lost, Query, Selection, select
 from observer.record import L7Kind, Records, empty, pack_text
@@ -431,3 +432,18 @@ def test_whatever_is_sent_is_seen_or_lost(whitelist, total):
     assert all(ordered for _, _, ordered in results)
     assert sum(lost for _, lost, _ in results) == store.losses.get("store", "reader overtaken") > 0
     assert [seen + lost for seen, lost, _ in results] == [total] * 4
+
+
+@pytest.mark.parametrize(
+    ("text", "number", "expected"),
+    [
+        ("", 0, ALL),
+        ("verdict=DROPPED", 0, [0, 3, 6, 9]),
+        ("verdict=DROPPED", 2, [6, 9]),
+        ("not verdict=DROPPED and not syn", 3, [5, 7, 8]),
+        ("verdict=DROPPED or nothing", 0, [0, 3, 6, 9]),
+    ],
+)
+def test_an_expression_of_the_language_selects(text, number, expected):
+    parts = list(select(store_of(10), Query(Expression.parse(text), number=number)))
+    assert sequences(parts) == expected

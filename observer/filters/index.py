@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +36,19 @@ FEW: Final = 4
 """Up to so many values are compared one by one; more go through a table."""
 TEXTS_KEPT: Final = 1 << 15
 """Texts that a judge remembers: two blocks of a query without a repetition, 16 MiB of the longest."""
+
+
+class Judged(Protocol):
+    """What judges flows in both forms: a term, a FilterTree, an Expression of the filter language."""
+
+    @property
+    def exact(self) -> Exact:
+        """Whether a flow passes."""
+        ...
+
+    def bounds(self, columns: Columns, among: Mask | None = None) -> Bounds:
+        """The bounds of all rows; what they say of rows outside `among` (None: all) means nothing."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +133,7 @@ def one_of(column: npt.NDArray[Any], values: Sequence[int]) -> Mask:
     return table.take(column)
 
 
-def all_of(terms: Iterable[Term], columns: Columns, among: Mask | None = None) -> Bounds:
+def all_of(terms: Iterable[Judged], columns: Columns, among: Mask | None = None) -> Bounds:
     """AND; of nothing: every row. A term's judge is asked only about rows of `among` that the terms before let pass."""
     bounds: Bounds | None = None
     left = among

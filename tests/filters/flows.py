@@ -5,6 +5,7 @@ import ipaddress
 from random import Random
 
 import numpy as np
+from google.protobuf.struct_pb2 import Struct
 
 from observer.api import flow_pb2
 from observer.extra import Extra
@@ -93,6 +94,16 @@ HEADS = [
     b"caf\xc3\xa9: caf\xc3\xa9\r\n",
     b"\r\n\r\n:\r\n\x00",
 ]
+EXTENSIONS = {
+    L7Kind.GRPC: [
+        {"grpc": {"service": "shop.Cart", "method": "Add", "status": 14, "status_name": "UNAVAILABLE"}},
+        {"grpc": {"service": "shop.Cart", "method": "Get"}, "http2": {"stream_id": 7}},
+        {"grpc": {}},
+        {"http2": {"stream_id": 7}},
+    ],
+    L7Kind.KAFKA: [{"kafka": {"topics": ["orders", "\\xff", "more"]}}, {"kafka": {"client_id": "x"}}],
+    L7Kind.TLS: [{"tls": {"server_name": "shop"}}],
+}
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 
 
@@ -136,8 +147,12 @@ def flow_row(random: Random, decoder: FlowDecoder) -> tuple[Records, Extra | Non
     row["type"] = 2 if kind else 1
     row["l7_type"] = some([1, 2])
     row["l7_code"] = some([0, 3, 200, 404, 503, 4040])
+    row["l7_version"], row["l7_id"] = some([0, 11, 20]), some([0, 7])
+    row["latency_ns"] = some([0, 1_000, 1_500_000, 20_000_000, 3_000_000_000])
+    row["bytes"], row["grpc_status"] = some([0, 1, 1_500, 1 << 40]), some([0, 3, 14])
+    row["icmp_type"], row["icmp_code"] = some([0, 3, 8, 128]), some([0, 1])
     row["l7_method"] = some([0, HttpMethod.GET, HttpMethod.POST, HttpMethod.CONNECT, HttpMethod.OTHER, 28])
-    texts: tuple[bytes, ...] = (b"topic", b"client")
+    texts: tuple[bytes, ...] = (some([b"topic", b"orders", b"", b"\xff"]), b"client")
     if kind in (L7Kind.HTTP, L7Kind.GRPC):
         texts = (*some(URLS), some([b"PURGE", b"get", b"CONNECT", b"\xff", b""]), some([b"", b"", b"https", b"\x00:"]))
     elif kind == L7Kind.DNS:
@@ -154,6 +169,7 @@ def flow_row(random: Random, decoder: FlowDecoder) -> tuple[Records, Extra | Non
         source_names=some([(), ("db.example.org", "x.example.org")]),
         destination_names=some([(), ("api.github.com.",)]),
         trace_id=some(["", TRACE]),
+        extension=some([None, *EXTENSIONS.get(L7Kind(kind), [])]),
     )
     row["flags"] = Flags.EXTRA
     return record, extra
@@ -208,8 +224,16 @@ def imported_flow(random: Random) -> flow_pb2.Flow:
         flow.l7.http.headers.add(key="X-Id", value="7")
     elif kind == "dns":
         flow.l7.dns.query = some(["", "api.github.com.", "cart.shop.svc."])
+        flow.l7.dns.rcode, flow.l7.type = some([0, 3, 70_000]), some([1, 2])
     elif kind:
-        flow.l7.kafka.topic = "orders"
+        flow.l7.kafka.topic, flow.l7.kafka.api_key = some(["orders", ""]), some(["produce", "nonsense", ""])
+    if kind:
+        flow.l7.latency_ns, flow.Summary = some([0, 1_500_000, 3_000_000_000]), some(["", "DNS cart", "HTTP/1.1 200"])
+    if some([True, False]):
+        ours = Struct()
+        ours.update(some([{"bytes": 1500.5, "grpc": {"service": "shop.Cart", "method": "Add", "status": 14}},
+                          {"bytes": "x", "kafka": {"topics": ["more", 7]}, "grpc": 7}, {}]))  # fmt: skip
+        flow.extensions.Pack(ours)
     flow.trace_context.parent.trace_id = some(["", TRACE])
     flow.ip_trace_id.trace_id = 7
     flow.interface.name = "eth0"
