@@ -89,9 +89,12 @@ struct direction {
 	__u16 told;		/* TCP flags told */
 	__u8 synced;		/* next_sequence is known */
 	__u8 has_refused;
+	__u8 has_initial; /* initial_sequence is known: its SYN was seen */
+	__u8 pad[7];
 	__u32 parser[6]; /* the L7 parser's own: http1.h, kafka.h or http2.h say what */
 };
 
+enum roles { ROLES_UNKNOWN, ROLES_PORTS, ROLES_KNOWN }; /* observer/conntrack.py */
 enum l7 { L7_UNDECIDED, L7_HTTP1, L7_KAFKA, L7_HTTP2, L7_USER, L7_OPAQUE };
 
 struct connection {
@@ -101,13 +104,17 @@ struct connection {
 	struct decision decision;
 	struct direction directions[SIDES]; /* by side */
 	__u32 ifindex;			    /* whose hooks tell and read this connection */
+	__u32 challenge;		    /* sequence number of a SYN that came while the connection stood */
 	__u32 parser[4];		    /* of the parser, for both sides */
 	__u8 client;			    /* which end of the tuple */
-	__u8 roles;			    /* conntrack.Roles */
-	__u8 joined;
-	__u8 l7; /* enum l7 */
-	__u8 first; /* side whose packet was seen first */
-	__u8 pad[7];
+	__u8 roles;			    /* enum roles */
+	__u8 joined;			    /* its first packets were not seen */
+	__u8 l7;			    /* enum l7 */
+	__u8 first;			    /* side whose packet was seen first */
+	__u8 related;			    /* an ICMP error: judged by the connection that it is about */
+	__u8 has_challenge;
+	__u8 icmp_type; /* of the request, also where its reply was seen first */
+	__u8 pad[4];
 };
 
 /* A request that waits for its response. */
@@ -129,6 +136,8 @@ struct pending {
 	__u8 verdict;
 	__u8 direction;
 	__u8 policy_match;
+	__u8 drop_reason_desc;
+	__u8 pad[3];
 	__u8 text_length[FLOW_TEXT_SLOTS];
 	__u8 parser[16]; /* the parser's own */
 	char text[FLOW_TEXT_SIZE];
@@ -141,6 +150,7 @@ struct packet {
 	__u32 acknowledgment;
 	__u32 payload; /* where in the frame the payload begins */
 	__u32 payload_length;
+	__u32 payload_missing; /* octets that the IP header announces behind those in the frame: replay only */
 	__u32 ip_length;
 	__u16 tcp_flags;
 	__u8 protocol;
@@ -154,8 +164,9 @@ struct packet {
 	__u8 icmp_code;
 	__u8 source_mac[6];
 	__u8 destination_mac[6];
-	__u8 sender; /* enum side, once the connection is known */
-	__u8 pad[3];
+	__u8 sender;   /* enum side, once the connection is known */
+	__u8 is_part;  /* replay: the rest of the same frame follows, which is counted and told */
+	__u8 pad[2];
 };
 
 /* What policy looks at in an HTTP request; filled by a parser only where the connection has L7 rules. */
@@ -172,16 +183,33 @@ struct http_request {
 	__u8 host[REQUEST_HOST_SIZE];
 };
 
+/* Policy's word on a request. Before each packet core sets it to the connection's; policy_http and policy_kafka write
+ * theirs; tell_request takes it and sets it back. */
+struct judgement {
+	__u32 egress_rule;
+	__u32 ingress_rule;
+	__u8 refused;	/* 0, or the Direction that refuses: INGRESS 1, EGRESS 2 */
+	__u8 match;	/* PolicyMatch */
+	__u8 undecided; /* too little of it could be read to judge it: verdict unknown; refused in enforce mode */
+	__u8 pad;
+};
+
 struct scratch {
+	__u64 numbered; /* connections that this CPU has numbered */
+	__u32 replay;	/* settings.replay */
+	__u32 enforce;	/* settings.enforce */
 	struct packet packet;
 	struct tuple tuple;
+	struct connection fresh; /* one that is being opened */
 	/* In-order payload not yet read: from `at` to `end` in the frame; `loaded` octets of it, from `at` on, stand in
 	 * `payload`. Parsers move `at`. */
 	__u32 at;
 	__u32 end;
 	__u32 loaded;
 	__u32 hand_over; /* enum snapshot_reason, set by a parser that returns L7_HAND_OVER */
+	struct judgement judgement;
 	struct http_request request;
+	struct pending pending; /* the request that is put into, or was found in, pending_requests */
 	struct flow_record record; /* the next to be told: what both ends have in common is filled in already */
 	__u8 payload[PAYLOAD_SIZE + PAYLOAD_SLACK];
 };
@@ -201,7 +229,6 @@ enum snapshot_reason {
 	SNAPSHOT_LONG,		/* a head longer than PAYLOAD_SIZE, or cut over segments */
 	SNAPSHOT_RULE,		/* what the protocol allows and the kernel does not read */
 	SNAPSHOT_MORE,		/* the connection was handed over before */
-	SNAPSHOT_FRAME,		/* the whole frame: a tunnel, a fragment */
 };
 
 /* An item of `snapshots`: this, then `length` octets. */
@@ -214,8 +241,13 @@ struct snapshot {
 	__u8 reason;
 	__u64 left[SIDES]; /* at a hand-over: octets of either side to be passed over before the next message */
 	__u32 next_sequence[SIDES];
-	__u8 l7; /* what the kernel knew the connection to speak */
-	__u8 pad[7];
+	__u32 parser[SIDES][6]; /* and the parser's state, of either side and of both */
+	__u32 shared[4];
+	__u32 missing; /* octets behind these that are not in the frame */
+	__u8 l7;       /* what the kernel knew the connection to speak */
+	__u8 synced;   /* bits by side: next_sequence is known */
+	__u8 roles;
+	__u8 pad;
 	struct flow_record record; /* the ends, as in a record of this packet */
 };
 

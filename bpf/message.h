@@ -4,15 +4,90 @@
  *
  * A parser calls, for every message whose head it has read:
  *   begin_message(s)                        clears the L7 fields and texts of the record
- *   add_text(s, slot, source, length)       texts, in the order of record.TEXT[kind]; each once, also where empty
- *   tell_request(s, c, id, judged)          1 where the packet must not pass
- *   tell_response(s, c, id, remember)       takes kind, method, texts and verdict from the request that waits
+ *   add_text(s, slot, source, length)       texts, in the order of record.TEXT[kind]; empty ones may be left out
+ *   s->pending.parser[]                     what it wants to find again in the pending request, if anything
+ *   tell_request(s, c, id)                  judged by scratch.judgement; 1 where the packet must not pass
+ *   tell_response(s, c, id, keep)           takes kind, method, texts and verdict from the request that waits
+ * and, where it moves scratch.at and wants to see more:
+ *   load_payload(skb, s)                    the octets from `at` on, into scratch.payload
  */
 #pragma once
 
 #include "maps.h"
 
 #define TEXT_MAX 255
+
+enum { FLOW_L3_L4 = 1, FLOW_L7 = 2 };
+enum { EVENT_DROP = 1, EVENT_TRACE = 4, EVENT_L7 = 129 };
+enum { VERDICT_UNKNOWN, VERDICT_FORWARDED, VERDICT_DROPPED, VERDICT_ERROR, VERDICT_AUDIT };
+enum { DIRECTION_UNKNOWN, DIRECTION_INGRESS, DIRECTION_EGRESS };
+enum { POLICY_DENIED = 133, INVALID_PACKET = 134 }; /* flow.DropReason */
+
+/* Write scratch.record to the ring. User space looks there by a timer: waking it for each would cost more than all
+ * the rest. */
+static __always_inline void tell(struct scratch *s)
+{
+	if (bpf_ringbuf_output(&events, &s->record, sizeof(s->record), BPF_RB_NO_WAKEUP))
+		count(COUNT_EVENTS_FULL);
+	else
+		count(COUNT_TOLD);
+}
+
+/* Whether what policy refuses must not pass: a capture's packets have passed already. */
+static __always_inline int refuses(const struct scratch *s)
+{
+	return s->enforce && !s->replay;
+}
+
+/* On which side of the node's workloads a connection is judged. */
+static __always_inline __u8 direction_of(const struct connection *c)
+{
+	if (c->ends[SERVER].flags & ENDPOINT_MANAGED)
+		return DIRECTION_INGRESS;
+	return c->ends[CLIENT].flags & ENDPOINT_MANAGED ? DIRECTION_EGRESS : DIRECTION_UNKNOWN;
+}
+
+/* What is judged next is judged by the connection's own verdict, unless policy says otherwise. */
+static __always_inline void judge_by_connection(struct scratch *s, const struct connection *c)
+{
+	s->judgement.egress_rule = c->decision.egress_rule;
+	s->judgement.ingress_rule = c->decision.ingress_rule;
+	s->judgement.refused = c->decision.refused;
+	s->judgement.match = c->decision.match;
+	s->judgement.undecided = 0;
+}
+
+/* Write scratch.judgement to the record; 1 where the packet must not pass. */
+static __always_inline int put_judgement(struct scratch *s, const struct connection *c)
+{
+	struct flow_record *record = &s->record;
+	const struct judgement *judgement = &s->judgement;
+
+	record->egress_rule = judgement->egress_rule;
+	record->ingress_rule = judgement->ingress_rule;
+	record->policy_match = judgement->match;
+	record->direction = direction_of(c);
+	record->drop_reason_desc = 0;
+	if (judgement->undecided) {
+		/* Nobody can say that policy allows it. */
+		record->egress_rule = record->ingress_rule = 0;
+		record->policy_match = 0;
+		record->verdict = VERDICT_UNKNOWN;
+		if (!refuses(s))
+			return 0;
+		record->verdict = VERDICT_DROPPED;
+		record->drop_reason_desc = INVALID_PACKET;
+		return 1;
+	}
+	if (!judgement->refused) {
+		record->verdict = VERDICT_FORWARDED;
+		return 0;
+	}
+	record->verdict = s->enforce ? VERDICT_DROPPED : VERDICT_AUDIT;
+	record->direction = judgement->refused;
+	record->drop_reason_desc = POLICY_DENIED;
+	return refuses(s);
+}
 
 static __always_inline void begin_message(struct scratch *s)
 {
@@ -24,5 +99,141 @@ static __always_inline void begin_message(struct scratch *s)
 	record->flags = 0;
 	record->l7_code = record->l7_version = record->l7_method = 0;
 	record->l7_kind = record->l7_type = record->grpc_status = 0;
-	__builtin_memset(record->text_length, 0, sizeof record->text_length);
+	__builtin_memset(record->text_length, 0, sizeof(record->text_length));
+	__builtin_memset(record->text, 0, sizeof(record->text));
+	__builtin_memset(s->pending.parser, 0, sizeof(s->pending.parser));
+}
+
+/* Add a text behind those added before: slots in ascending order. What does not fit is cut, as in record.pack_text. */
+static __always_inline void add_text(struct scratch *s, __u32 slot, const void *source, __u32 length)
+{
+	struct flow_record *record = &s->record;
+	const __u8 *lengths = record->text_length;
+	__u32 used = lengths[0] + lengths[1] + lengths[2] + lengths[3];
+	__u32 room = used < FLOW_TEXT_SIZE ? FLOW_TEXT_SIZE - used : 0;
+
+	if (length > TEXT_MAX) {
+		length = TEXT_MAX;
+		record->flags |= FLAG_TEXT_CUT;
+	}
+	if (length > room) {
+		length = room;
+		record->flags |= FLAG_TEXT_CUT;
+	}
+	barrier_var(length);
+	barrier_var(used);
+	if (slot >= FLOW_TEXT_SLOTS || length < 1 || length > TEXT_MAX || used > FLOW_TEXT_SIZE)
+		return;
+	/* Behind `text` lies the rest of scratch, so the verifier needs no more than these two bounds. */
+	bpf_probe_read_kernel(record->text + used, length, source);
+	record->text_length[slot] = length;
+}
+
+/* Load the octets from `at` on; `loaded` of them stand in scratch.payload. */
+static __always_inline void load_payload(struct __sk_buff *skb, struct scratch *s)
+{
+	__u32 size = s->at < s->end ? s->end - s->at : 0;
+
+	s->loaded = 0;
+	if (size > PAYLOAD_SIZE)
+		size = PAYLOAD_SIZE;
+	barrier_var(size);
+	if (size < 1 || size > PAYLOAD_SIZE)
+		return;
+	if (!bpf_skb_load_bytes(skb, s->at, s->payload, size))
+		s->loaded = size;
+}
+
+/* Remember the request in the record until its response comes. */
+static __always_inline void remember(struct scratch *s, const struct connection *c, __u32 id)
+{
+	const struct flow_record *record = &s->record;
+	struct pending_key key = { .connection = c->number, .id = id };
+	struct pending *pending = &s->pending;
+
+	pending->time_ns = record->time_ns;
+	pending->egress_rule = record->egress_rule;
+	pending->ingress_rule = record->ingress_rule;
+	pending->flags = record->flags;
+	pending->present = record->present & METHOD;
+	pending->l7_method = record->l7_method;
+	pending->l7_version = record->l7_version;
+	pending->l7_kind = record->l7_kind;
+	pending->verdict = record->verdict;
+	pending->direction = record->direction;
+	pending->policy_match = record->policy_match;
+	pending->drop_reason_desc = record->drop_reason_desc;
+	__builtin_memcpy(pending->text_length, record->text_length, sizeof(pending->text_length));
+	__builtin_memcpy(pending->text, record->text, sizeof(pending->text));
+	bpf_map_update_elem(&pending_requests, &key, pending, BPF_ANY);
+}
+
+/* Global, so that the verifier reads it once however many parsers call it. */
+__noinline int put_request(struct connection *c, __u32 id)
+{
+	struct scratch *s = scratch();
+	int refused;
+
+	if (!s || !c)
+		return 0;
+	s->record.l7_type = TYPE_REQUEST;
+	refused = put_judgement(s, c);
+	tell(s);
+	if (!refused)
+		remember(s, c, id);
+	judge_by_connection(s, c);
+	return refused;
+}
+
+__noinline int put_response(struct connection *c, __u32 id, int keep)
+{
+	struct scratch *s = scratch();
+	struct flow_record *record;
+	struct pending_key key = { .id = id };
+	struct pending *pending;
+
+	if (!s || !c)
+		return 0;
+	record = &s->record;
+	record->l7_type = TYPE_RESPONSE;
+	key.connection = c->number;
+	pending = bpf_map_lookup_elem(&pending_requests, &key);
+	if (!pending) {
+		record->flags |= FLAG_L7_INCOMPLETE;
+		put_judgement(s, c);
+		tell(s);
+		return 0;
+	}
+	if (record->time_ns > pending->time_ns)
+		record->latency_ns = record->time_ns - pending->time_ns;
+	record->present |= LATENCY | pending->present;
+	record->flags |= pending->flags & FLAG_TEXT_CUT;
+	record->l7_kind = pending->l7_kind;
+	record->l7_method = pending->l7_method;
+	if (!record->l7_version)
+		record->l7_version = pending->l7_version;
+	record->egress_rule = pending->egress_rule;
+	record->ingress_rule = pending->ingress_rule;
+	record->verdict = pending->verdict;
+	record->direction = pending->direction;
+	record->policy_match = pending->policy_match;
+	record->drop_reason_desc = pending->drop_reason_desc;
+	__builtin_memcpy(record->text_length, pending->text_length, sizeof(record->text_length));
+	__builtin_memcpy(record->text, pending->text, sizeof(record->text));
+	tell(s);
+	if (!keep)
+		bpf_map_delete_elem(&pending_requests, &key);
+	return 1;
+}
+
+/* Tell the request in the record, and remember it under `id`; 1 where the packet must not pass. */
+static __always_inline int tell_request(struct scratch *s, struct connection *c, __u32 id)
+{
+	return put_request(c, id);
+}
+
+/* Tell the response in the record to the request `id`; 1 where that was seen. `keep`: more of the response follows. */
+static __always_inline int tell_response(struct scratch *s, struct connection *c, __u32 id, int keep)
+{
+	return put_response(c, id, keep);
 }
