@@ -186,7 +186,7 @@ def _own(test: Condition, field: Field, value: Value) -> list[Judged]:
     elif field.number is not None:
         ask = _comparison(test.operator, _placed(field.number, value.text, value.position))
     else:
-        wanted = value.text.lower() if field.own else value.text.removeprefix("/")
+        wanted = value.text.lower() if field.own else field.parse(value.text)
         ask = lambda text: text == wanted  # noqa: E731
     return [field.reading.term(side, ask) for side in sides]
 

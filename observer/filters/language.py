@@ -9,13 +9,14 @@ are read by the compiler (expression.py), not here. No text that a stranger writ
 from __future__ import annotations
 
 import difflib
+import enum
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, NoReturn, TypeAlias
 
 from observer.errors import FilterError
-from observer.filters.fields import FIELDS, PROTOCOLS, Field
+from observer.filters.fields import FIELDS, PROTOCOLS, Field, whole
 
 MAX_LENGTH: Final = 4_096
 """Characters of a text."""
@@ -28,7 +29,7 @@ _SPACE: Final = re.compile(r"[ \t\r\n]*")
 _OPERATOR: Final = re.compile(r"!=|!~|==|=|~|<=|<|>=|>")
 _BARE: Final = re.compile(r"""(?:(?!&&|\|\||![=~])[^\s()"=~<>,])+""")
 _SAFE_WORD: Final = re.compile(r"[A-Za-z0-9_.:@%+-][A-Za-z0-9_.:/@%+-]*")
-_SAFE_VALUE: Final = re.compile(r"[A-Za-z0-9_.:/@%+^$-][A-Za-z0-9_.:/@%+=^$-]*")
+_SAFE_VALUE: Final = re.compile(r"[A-Za-z0-9_.:/@%+^$\\-][A-Za-z0-9_.:/@%+=^$\\{}-]*")
 _AND: Final = ("and", "&&")
 _OR: Final = ("or", "||")
 KEYWORDS: Final = ("and", "or", "not", "in")
@@ -102,6 +103,25 @@ class Or:
     parts: tuple[Node, ...]
 
 
+class Expected(enum.Enum):
+    """What may stand somewhere."""
+
+    TEST = "test"
+    OPERATOR = "operator"
+    VALUE = "value"
+    LISTED = "value of a list"
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """Where the last token begins, what may stand there, and for which field and operator."""
+
+    expected: Expected
+    start: int
+    name: str = ""
+    operator: str = ""
+
+
 Node: TypeAlias = Condition | Word | Pattern | Not | And | Or
 EVERYTHING: Final = And()
 
@@ -121,6 +141,16 @@ def parse(text: str) -> Node:
     return _Parser(text).whole()
 
 
+def last_slot(text: str) -> tuple[Slot, FilterError | None]:
+    """Where the last token of a text begins, and the mistake if there is one; of MAX_LENGTH characters at most."""
+    parser = _Parser(text)
+    try:
+        parser.whole()
+    except FilterError as error:
+        return parser.slot, error
+    return parser.slot, None
+
+
 def _shown(character: str) -> str:
     return f"the character U+{ord(character):04X}"
 
@@ -132,6 +162,7 @@ class _Parser:
         self._text = text
         self._at = 0
         self._tests = 0
+        self.slot = Slot(Expected.TEST, 0)
 
     def whole(self) -> Node:
         """All of it."""
@@ -216,6 +247,7 @@ class _Parser:
 
     def _primary(self, depth: int) -> Node:
         start = self._at
+        self.slot = Slot(Expected.TEST, start)
         if self._ended():
             self._fail("expected a test" + (f" after `{last}`" if (last := self._last_word()) else ""))
         character = self._text[start]
@@ -263,6 +295,7 @@ class _Parser:
             return Word(word, start)
         operators = known[0].operators
         signs = ", ".join(operators)
+        self.slot = Slot(Expected.OPERATOR, self._at, name)
         if operator is None:
             if self._word().lower() != "in":
                 message = f"expected {signs} after `{word}`"
@@ -270,15 +303,15 @@ class _Parser:
                     message += f'; for the text, quote it: "{word}"'
                 self._fail(message)
             self._at += len("in")
-            return Condition(name, "in", self._list(known[0]), start)
+            return Condition(name, "in", self._list(name), start)
         sign = "=" if operator[0] == "==" else operator[0]
         if sign not in operators:
             raise FilterError(f"expected {signs} after `{word}`, not `{operator[0]}`", self._at)
         self._at = operator.end()
         self._skip()
-        return Condition(name, sign, (self._value(known[0], sign, word, listed=False),), start)
+        return Condition(name, sign, (self._value(name, sign, word, listed=False),), start)
 
-    def _list(self, known: Field) -> tuple[Value, ...]:
+    def _list(self, name: str) -> tuple[Value, ...]:
         self._skip()
         if self._ended() or self._text[self._at] != "(":
             self._fail("expected `(` after `in`")
@@ -287,7 +320,7 @@ class _Parser:
             self._at += 1
             self._skip()
             self._count(self._at)
-            values.append(self._value(known, "in", "," if values else "(", listed=True))
+            values.append(self._value(name, "in", "," if values else "(", listed=True))
             if self._ended() or self._text[self._at] not in ",)":
                 self._fail("expected `,` or `)`")
             if self._text[self._at] == ")":
@@ -295,8 +328,10 @@ class _Parser:
                 self._skip()
                 return tuple(values)
 
-    def _value(self, known: Field, operator: str, before: str, *, listed: bool) -> Value:
+    def _value(self, name: str, operator: str, before: str, *, listed: bool) -> Value:
         start = self._at
+        known, _ = FIELDS[name]
+        self.slot = Slot(Expected.LISTED if listed else Expected.VALUE, start, name, operator)
         if not self._ended() and self._text[start] == '"':
             return Value(self._quoted(), position=start)
         text = self._bare_value(listed=listed)
@@ -395,11 +430,11 @@ def text_of(node: Node) -> str:
         case Pattern(text):
             return f"/{_slashed(text)}/"
         case Condition(name, "in", values):
-            return f"{name} in ({', '.join(map(_value_text, values))})"
+            return f"{name} in ({', '.join(map(value_text, values))})"
         case Condition(name, operator, (value,)):
             if name == "protocol" and operator == "=" and value.text in PROTOCOLS:
                 return value.text
-            text = _value_text(value)
+            text = value_text(value)
             return f"{name}{operator} {text}" if text.startswith(("=", "~")) else f"{name}{operator}{text}"
     raise AssertionError(node)
 
@@ -409,7 +444,8 @@ def _within(node: Node, weaker: tuple[type, ...]) -> str:
     return f"({text})" if isinstance(node, weaker) else text
 
 
-def _value_text(value: Value) -> str:
+def value_text(value: Value) -> str:
+    """A value as it stands in a text: quoted where it needs to be."""
     plain = value.glob or (_SAFE_VALUE.fullmatch(value.text) is not None)
     return value.text if plain else quoted(value.text)
 
@@ -436,10 +472,13 @@ def _escaped(character: str) -> str:
 def term(name: str, value: str) -> str:
     """The test that a field is this very value, quoted as it needs to be: `to-pod=shop/cart`, `http.path="^/a b$"`.
 
-    A pod and a service are beginnings of names, as in Hubble.
+    A pod and a service are beginnings of names, as in Hubble. Where Hubble's `=` cannot say it, an expression does.
     """
     known, _ = FIELDS[name]
-    return text_of(Condition(name, "=", (Value(known.literal(value)),)))
+    literal = known.literal(value)
+    if literal is None:
+        return text_of(Condition(name, "~", (Value(whole(value)),)))
+    return text_of(Condition(name, "=", (Value(literal),)))
 
 
 def joined(texts: Sequence[str]) -> str:

@@ -7,6 +7,7 @@ cannot express. Where a column does not tell all, rows are left open and the flo
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeAlias, TypeVar
@@ -18,6 +19,7 @@ from google.protobuf.struct_pb2 import Struct
 from observer.api import flow_pb2
 from observer.extra import Extra, header_fields
 from observer.filters.index import (
+    TEXTS_KEPT,
     Bounds,
     Index,
     Judge,
@@ -36,13 +38,14 @@ from observer.filters.index import (
 )
 from observer.filters.l7 import HTTP_KINDS
 from observer.filters.network import PORT_PROTOCOLS
-from observer.identity.endpoints import Endpoint
+from observer.identity.endpoints import MAPPED, Endpoint
 from observer.l7.kafka_schema import name_of
-from observer.record import L7Kind, L7Type, Present, Protocol
+from observer.record import RECORD, RECORD_SIZE, L7Kind, L7Type, Present, Protocol
 from observer.store import Columns
 from observer.wire import summary as summaries
 from observer.wire.layer7 import Layer7Encoder, Texts, http_method, split_texts
 from observer.wire.parts import address_text
+from observer.wire.protobuf import keep
 
 T = TypeVar("T")
 Flow: TypeAlias = flow_pb2.Flow
@@ -135,13 +138,18 @@ SERVICE: Final = Reading(_service_values, _service_rows)
 
 def _fqdn_rows(side: str, ask: Ask) -> Parts:
     of_endpoint = PerEndpoint(f"{side}_endpoint", lambda endpoint: any(ask(name) for name in endpoint.names), np.bool_)
+    known: dict[tuple[str, ...], bool] = {}
 
     def index(columns: Columns) -> Bounds:
         mask = of_endpoint(columns)
         for row, extra in enumerate(columns.extras.tolist()):
-            names = () if extra is None else getattr(extra, f"{side}_names")
-            if names:
-                mask[row] = any(ask(name) for name in names)
+            if extra is None or not (names := getattr(extra, f"{side}_names")):
+                continue
+            answer = known.get(names)
+            if answer is None:
+                answer = any(ask(name) for name in names)
+                keep(known, names, answer)
+            mask[row] = answer
         return certain(mask)
 
     return index, upper(index), None
@@ -171,18 +179,28 @@ IDENTITY: Final = Reading(
 def _ip_rows(side: str, ask: Ask) -> Parts:
     known: dict[tuple[int, bytes], bool] = {}
 
+    def answer(family: int, address: bytes) -> bool:
+        key = (family, address)
+        said = known.get(key)
+        if said is None:
+            said = bool(ask(address_text(family, address)))
+            keep(known, key, said, ADDRESSES_KEPT)
+        return said
+
     def index(columns: Columns) -> Bounds:
-        raw = columns[f"{side}_ip"].tobytes()
-        answers = []
-        if len(known) > ADDRESSES_KEPT:
-            known.clear()
-        for row, family in enumerate(columns["family"].tolist()):
-            key = (family, raw[16 * row : 16 * row + 16])
-            answer = known.get(key)
-            if answer is None:
-                answer = known[key] = bool(family) and bool(ask(address_text(*key)))
-            answers.append(answer)
-        return certain(np.array(answers, np.bool_))
+        families = columns["family"]
+        addresses = np.ascontiguousarray(columns[f"{side}_ip"])
+        mask = np.zeros(columns.length, np.bool_)
+        rows = np.flatnonzero(families == 4)  # whose first twelve bytes are all alike
+        numbers, places = np.unique(addresses[rows].view("<u4")[:, 3], return_inverse=True)
+        if len(rows):
+            answers = [answer(4, MAPPED + number.tobytes()) for number in numbers]
+            mask[rows] = np.array(answers, np.bool_)[places]
+        others = np.flatnonzero((families != 0) & (families != 4))
+        told = addresses[others].tobytes()
+        for at, (row, family) in enumerate(zip(others.tolist(), families[others].tolist(), strict=True)):
+            mask[row] = answer(family, told[16 * at : 16 * at + 16])
+        return certain(mask)
 
     return index, None, None  # an imported flow may spell it otherwise
 
@@ -461,17 +479,31 @@ def _summary_rows(_: str, ask: Ask) -> Parts:
         sure = plain & np.array(answers, np.bool_)[rows]
         return sure | (columns["l7_kind"] != 0), sure
 
+    said: dict[tuple[object, ...], bool] = {}
+
     def judge(columns: Columns, rows: Rows) -> Mask:
+        """Lines as wire composes them, once for all rows that say the same: the end of a record, and what goes in."""
         records, extras, _, whole = columns.store.take(columns.start + rows)
-        raw = records.tobytes()
-        size, at = records.dtype.itemsize, {name: records.dtype.fields[name][1] for name in _PLACES}  # type: ignore[index]
+        raw, size = records.tobytes(), records.dtype.itemsize
+        present, kinds = records["present"], records["l7_kind"]
+        timed = (
+            flagged(present, Present.LATENCY) & (records["l7_type"] != int(L7Type.REQUEST)) & one_of(kinds, HTTP_KINDS)
+        )
+        latency_ms = np.where(timed, records["latency_ns"] // 1_000_000, 0)
+        ids = np.where(kinds == int(L7Kind.KAFKA), records["l7_id"], 0)
         answers = [False] * (len(rows) - len(whole))
-        listed = [records[name].tolist() for name in _NUMBERS]
-        for start, extra, *numbers in zip(range(0, len(raw), size), extras, *listed, strict=True):
-            tail, lengths, text = (raw[start + at[name] : start + at[name] + long] for name, long in _PLACES.items())
-            present, code, version, method, number, latency_ns = numbers
-            _, line, _ = layer7.encode(tail, present, code, version, method, number, latency_ns, lengths, text, extra)
-            answers.append(bool(line) and bool(ask(line.decode())))
+        for start, extra, *numbers in zip(
+            range(_MESSAGE, len(raw), size), extras, present.tolist(), latency_ms.tolist(), ids.tolist(), strict=True
+        ):
+            end = raw[start : start + size - _MESSAGE]
+            more = None if extra is None else (extra.texts, extra.dns)
+            key = (end, more, *numbers)
+            answer = said.get(key)
+            if answer is None:
+                line = _line(layer7, end, extra, *numbers)
+                answer = bool(line) and bool(ask(line))
+                keep(said, key, answer, TEXTS_KEPT)
+            answers.append(answer)
         return np.array(answers, np.bool_)
 
     return index, None, judge
@@ -479,6 +511,19 @@ def _summary_rows(_: str, ask: Ask) -> Parts:
 
 COMBINATIONS_KEPT: Final = 1 << 12
 """Summaries of packets that a question remembers."""
-_PLACES: Final = {"family": 16, "text_length": 4, "text": 304}
-_NUMBERS: Final = ("present", "l7_code", "l7_version", "l7_method", "l7_id", "latency_ns")
+_MESSAGE: Final = RECORD.fields["l7_code"][1]  # type: ignore[index]
+"""Where the part of a record begins that tells of a message; it goes to the end."""
+_END: Final = struct.Struct("<3H16s4s16x304s")
+assert _MESSAGE + _END.size == RECORD_SIZE
+
+
+def _line(layer7: Layer7Encoder, end: bytes, extra: Extra | None, present: int, latency_ms: int, number: int) -> str:
+    """The summary of a message from the end of its record."""
+    code, version, method, tail, lengths, text = _END.unpack(end)
+    told = None if extra is None else Extra(texts=extra.texts, dns=extra.dns)  # headers are not in it
+    latency_ns = latency_ms * 1_000_000
+    _, line, _ = layer7.encode(tail, present, code, version, method, number, latency_ns, lengths, text, told)
+    return line.decode()
+
+
 SUMMARY: Final = Reading(lambda flow, _: (flow.Summary,) if flow.Summary else (), _summary_rows)

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from observer.filters.expression import Expression
-from observer.filters.fields import FIELDS
+from observer.filters.fields import FIELDS, values_of
 from observer.filters.flowfilter import compile_filters
-from observer.filters.language import Condition, Pattern, Value, Word, parse, text_of
+from observer.filters.language import Condition, Pattern, Value, Word, parse, term, text_of
 from tests.filters.flows import store_of
 from tests.filters.test_index import check, flows_of
 from tests.filters.trees import PATTERNS, WORDS, pool, some_test, some_tree
@@ -58,3 +58,17 @@ def test_random_trees_agree_on_many_rows():
 @given(random=st.randoms(use_true_random=False))
 def test_random_trees_agree(random):
     agree(some_tree(random, depth=4))
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_a_flow_matches_the_term_of_what_it_has(name):
+    known, _ = FIELDS[name]
+    compiled = {}
+    for flow in FLOWS:
+        for value in values_of(flow, name)[:3]:
+            text = term(name, value)
+            if text not in compiled:
+                compiled[text] = Expression.parse(text)
+            assert compiled[text].exact(flow), (value, text)
+    has_none = known.name in ("node-label", "ip-version", "snat-ip", "interface", "encrypted", "ip-trace-id")
+    assert bool(compiled) != has_none

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from observer.errors import FilterError
 from observer.filters import language
-from observer.filters.fields import FIELDS, TABLE
+from observer.filters.fields import FIELDS, TABLE, whole
 from observer.filters.language import (
     EVERYTHING,
     And,
@@ -200,7 +200,9 @@ def test_a_term_survives_its_text(name, value):
     text = term(name, value)
     assert text.isprintable()
     known, _ = FIELDS[name]
-    assert parse(text) == Condition(name, "=", (Value(known.literal(value)),))
+    literal = known.literal(value)
+    expected = ("=", literal) if literal is not None else ("~", whole(value))
+    assert parse(text) == condition(name, *expected)
 
 
 @pytest.mark.parametrize(
@@ -215,7 +217,10 @@ def test_a_term_survives_its_text(name, value):
         ("protocol", "dns", "dns"),
         ("protocol", "VRRP", "protocol=VRRP"),
         ("http.header", 'a:"\x1b', r'http.header="a:\"\x1b"'),
-        ("node", "", 'node=""'),
+        ("cluster", "", 'cluster=""'),
+        ("node", "Node3", "node~^Node3$"),
+        ("fqdn", "a.org.", r"fqdn~^a\.org\.$"),
+        ("label", "k8s:app=a b", 'label~"^k8s:app=a b$"'),
     ],
 )
 def test_terms_are_quoted_as_they_need_to_be(name, value, text):

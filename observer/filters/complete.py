@@ -1,0 +1,412 @@
+"""Completion and validation while a filter is typed: what may stand at the cursor, with live values and their counts.
+
+A text, a cursor and a store enter; candidates leave, most frequent first, with the span that one of them replaces. Only
+columns, tables and the strings of the newest rows are looked at; no flow is built.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from observer.api import flow_pb2
+from observer.errors import FilterError
+from observer.filters import readings
+from observer.filters.endpoint import SIDES
+from observer.filters.expression import Expression
+from observer.filters.fields import FIELDS, FROM_AND_TO, OPERATOR_HELP, PROTOCOLS, RCODES, TABLE, Field, Kind, whole
+from observer.filters.index import flagged, one_of
+from observer.filters.l7 import HTTP_KINDS
+from observer.filters.language import (
+    MAX_LENGTH,
+    Expected,
+    IncompleteError,
+    Slot,
+    Value,
+    last_slot,
+    parse,
+    value_text,
+)
+from observer.filters.network import PORT_PROTOCOLS
+from observer.filters.patterns import request_path
+from observer.identity.endpoints import RESERVED_NAMES, Endpoint
+from observer.l7.grpc import STATUS_NAMES
+from observer.l7.kafka_schema import name_of
+from observer.monitor import EVENT_TYPES
+from observer.record import L7Kind, L7Type, Present
+from observer.record import Protocol as IpProtocol
+from observer.store import Columns, Store
+from observer.wire.layer7 import Texts, http_method, split_texts, url
+from observer.wire.parts import address_text
+
+MAX_CANDIDATES: Final = 50
+NEWEST: Final = 8_192
+"""Rows whose strings and addresses are looked at; what is in columns is counted over the whole ring."""
+TOLD_PER_ENDPOINT: Final = 64
+"""Labels, names or workloads of one endpoint that are counted."""
+
+
+class State(enum.Enum):
+    """Whether a text is a filter."""
+
+    OK = "ok"
+    INCOMPLETE = "incomplete"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Validity:
+    """What is to be said of a text while it is typed."""
+
+    state: State
+    message: str = ""
+    position: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """What may stand at the cursor; `count` flows have that value, None where that was not counted."""
+
+    text: str
+    help: str = ""
+    count: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """What may replace text[start:stop], best first."""
+
+    start: int
+    stop: int
+    items: tuple[Candidate, ...] = ()
+
+
+def check(text: str) -> Validity:
+    """Whether a text is a filter, the beginning of one, or neither."""
+    try:
+        Expression(parse(text))
+    except IncompleteError as error:
+        return Validity(State.INCOMPLETE, str(error), len(text))
+    except FilterError as error:
+        return Validity(State.ERROR, str(error), error.position or 0)
+    return Validity(State.OK)
+
+
+def complete(text: str, cursor: int, store: Store) -> Candidates:
+    """What may stand at the cursor; nothing where the text before it is wrong or too long."""
+    before = text[:cursor]
+    nothing = Candidates(cursor, cursor)
+    if len(text) > MAX_LENGTH:
+        return nothing
+    slot, error = last_slot(before)
+    partial = before[slot.start :]
+    quoted = partial.startswith('"')
+    wrong = error is not None and not isinstance(error, IncompleteError) and error.position != slot.start
+    if wrong or (quoted and slot.expected is Expected.TEST and error is not None):
+        return nothing
+    finished = (quoted and error is None) or (not quoted and (partial[-1:].isspace() or partial.endswith(")")))
+    if finished and partial:
+        if (slot.expected is Expected.LISTED and not partial.endswith(")")) or not partial[-1].isspace():
+            return nothing
+        slot, partial = Slot(Expected.TEST, cursor), ""
+    stop = cursor
+    while stop < len(text) and not text[stop].isspace() and text[stop] not in '(),"=!~<>':
+        stop += 1
+    found = _at(slot, partial.removeprefix('"') if quoted else partial, store)
+    return Candidates(slot.start, stop, tuple(found[:MAX_CANDIDATES]))
+
+
+def _at(slot: Slot, partial: str, store: Store) -> list[Candidate]:
+    match slot.expected:
+        case Expected.TEST:
+            return _tests(partial.lower())
+        case Expected.OPERATOR:
+            known, _ = FIELDS[slot.name]
+            signs = [sign for sign in known.operators if sign.startswith(partial)]
+            return [Candidate("in (" if sign == "in" else sign, OPERATOR_HELP[sign]) for sign in signs]
+    return _values(slot, partial, store)
+
+
+def _tests(partial: str) -> list[Candidate]:
+    """Fields, protocols and keywords; those that begin so before those that hold it."""
+    offered: dict[str, str] = {}
+    for field in TABLE:
+        offered[field.name] = field.help
+        for before in FROM_AND_TO if field.sided else ():
+            offered[before + field.name] = f"{before.removesuffix('-')} {field.help}"
+        if field.flag:
+            offered[field.flag] = field.help
+    for name in PROTOCOLS:
+        offered[name] = "the protocol"
+    if not partial:
+        return [Candidate(field.name, field.help) for field in TABLE]
+    begins = [name for name in offered if name.startswith(partial)]
+    holds = [name for name in offered if partial in name and name not in begins]
+    keywords = [word for word in ("and", "or", "not") if word.startswith(partial)]
+    flags = {field.flag for field in TABLE}
+    ordered = sorted([*keywords, *begins], key=lambda name: name in flags) + [
+        name for name in holds if name not in flags
+    ]
+    return [Candidate(name, offered.get(name, "")) for name in ordered]
+
+
+def _values(slot: Slot, partial: str, store: Store) -> list[Candidate]:
+    """Values that flows have, most frequent first, then those that are known from the table."""
+    known, side = FIELDS[slot.name]
+    counted: Counter[str] = Counter()
+    ask = LIVE.get(known.name)
+    if ask is not None:
+        for each in ((side,) if side else SIDES) if known.sided else ("",):
+            counted.update(ask(store, each))
+    needle = partial.lower().removeprefix("^").replace("\\", "")
+    expression = slot.operator in ("~", "!~")
+    found = [
+        Candidate(_written(known, value, expression=expression), count=count)
+        for value, count in counted.most_common()
+        if needle in value.lower()
+    ]
+    takes = known.number if slot.operator in ("<", "<=", ">", ">=") else None
+    more = [
+        Candidate(choice)
+        for choice in (() if expression else known.choices)
+        if needle in choice.lower() and (takes is None or _takes(takes, choice))
+    ]
+    seen: set[str] = set()
+    return [each for each in [*found, *more] if not (each.text in seen or seen.add(each.text))]  # type: ignore[func-returns-value]
+
+
+def _takes(read: Callable[[str], int], choice: str) -> bool:
+    try:
+        read(choice)
+    except FilterError:
+        return False
+    return True
+
+
+def _written(known: Field, value: str, *, expression: bool) -> str:
+    """A value as it stands after the operator."""
+    literal = known.literal(value)
+    if expression and known.kind is Kind.NAME:
+        return value_text(Value(whole(value)))
+    return value_text(Value(value if literal is None else literal))
+
+
+# Values that flows have, by field: over the columns of the whole ring, or the strings of its newest rows.
+
+Live = Callable[[Store, str], "Counter[str]"]
+
+
+def _counts(numbers: npt.NDArray[Any], name: Callable[[int], str]) -> Counter[str]:
+    """How often each number comes, by its name; unnamed ones are left out."""
+    counted: Counter[str] = Counter()
+    if numbers.dtype.itemsize <= 2:
+        counts = np.bincount(numbers)
+        present = np.flatnonzero(counts)
+        pairs = zip(present.tolist(), counts[present].tolist(), strict=True)
+    else:
+        present, counts = np.unique(numbers, return_counts=True)
+        pairs = zip(present.tolist(), counts.tolist(), strict=True)
+    for number, count in pairs:
+        if text := name(number):
+            counted[text] += count
+    return counted
+
+
+def _together(store: Store, *names: str) -> list[npt.NDArray[Any]]:
+    """Several columns of all rows held, cut to the same rows: a writer may move on between two."""
+    columns = [store.hot(name) for name in names]
+    count = min(map(len, columns))
+    return [column[len(column) - count :] for column in columns]
+
+
+def _of_column(column: str, name: Callable[[int], str]) -> Live:
+    return lambda store, _: _counts(store.hot(column), name)
+
+
+def _of_endpoint(told: Callable[[Endpoint], Iterable[str]]) -> Live:
+    def live(store: Store, side: str) -> Counter[str]:
+        counts = np.bincount(store.hot(f"{side}_endpoint"))
+        counted: Counter[str] = Counter()
+        for number in np.flatnonzero(counts).tolist():
+            if number < len(store.endpoints):
+                for text in list(told(store.endpoints[number]))[:TOLD_PER_ENDPOINT]:
+                    counted[text] += int(counts[number])
+        return counted
+
+    return live
+
+
+def _identities(store: Store, side: str) -> Counter[str]:
+    own, ends = _together(store, f"{side}_identity", f"{side}_endpoint")
+    of_endpoint = np.array([endpoint.identity for endpoint in store.endpoints.from_number(0)], np.uint32)
+    identities = np.where(own != 0, own, of_endpoint.take(ends, mode="clip"))
+    return _counts(identities, lambda number: RESERVED_NAMES.get(number, str(number)) if number else "")  # type: ignore[call-overload]
+
+
+def _ports(store: Store, side: str) -> Counter[str]:
+    ports, protocols, families = _together(store, f"{side}_port", "protocol", "family")
+    return _counts(ports[one_of(protocols, PORT_PROTOCOLS) & (families != 0)], str)
+
+
+def _statuses(store: Store, _: str) -> Counter[str]:
+    kinds, types, codes = _together(store, "l7_kind", "l7_type", "l7_code")
+    told = one_of(kinds, HTTP_KINDS) & (types == L7Type.RESPONSE.value)
+    return _counts(codes[told], lambda code: str(code) if 100 <= code < 600 else "")
+
+
+def _rcodes(store: Store, _: str) -> Counter[str]:
+    kinds, types, codes = _together(store, "l7_kind", "l7_type", "l7_code")
+    told = (kinds == L7Kind.DNS.value) & (types == L7Type.RESPONSE.value)
+    return _counts(codes[told], lambda code: RCODES[code] if code < len(RCODES) else str(code))
+
+
+def _grpc_statuses(store: Store, _: str) -> Counter[str]:
+    present, statuses = _together(store, "present", "grpc_status")
+    told = flagged(present, Present.GRPC_STATUS)
+    return _counts(statuses[told], lambda code: STATUS_NAMES[code] if code < len(STATUS_NAMES) else str(code))
+
+
+def _kafka_apis(store: Store, _: str) -> Counter[str]:
+    kinds, present, keys = _together(store, "l7_kind", "present", "l7_method")
+    return _counts(keys[(kinds == L7Kind.KAFKA.value) & flagged(present, Present.METHOD)], name_of)
+
+
+def _protocols(store: Store, _: str) -> Counter[str]:
+    layer4 = {number.value: number.name.lower() for number in IpProtocol}
+    layer7 = {
+        L7Kind.HTTP.value: "http",
+        L7Kind.GRPC.value: "grpc",
+        L7Kind.DNS.value: "dns",
+        L7Kind.KAFKA.value: "kafka",
+    }
+    protocols, kinds = _together(store, "protocol", "l7_kind")
+    return _counts(protocols, lambda number: layer4.get(number, "")) + _counts(
+        kinds, lambda number: layer7.get(number, "")
+    )
+
+
+def _drop_reasons(store: Store, _: str) -> Counter[str]:
+    verdicts, reasons = _together(store, "verdict", "drop_reason_desc")
+    return _counts(reasons[verdicts == flow_pb2.DROPPED], lambda number: _name(flow_pb2.DropReason, number))
+
+
+def _replies(store: Store, _: str) -> Counter[str]:
+    present, replies = _together(store, "present", "is_reply")
+    told = replies[flagged(present, Present.IS_REPLY)] != 0
+    return +Counter({"true": int(told.sum()), "false": int((~told).sum())})
+
+
+def _name(enum_type: Any, number: int) -> str:
+    value = enum_type.DESCRIPTOR.values_by_number.get(number)
+    return str(value.name) if value is not None and number else ""
+
+
+def _windows(store: Store) -> list[Columns]:
+    return store.columns(max(store.first, store.next - NEWEST), store.next)
+
+
+def _nodes(store: Store, _: str) -> Counter[str]:
+    names = list(store.nodes)
+    counted: Counter[str] = Counter()
+    for columns in store.columns(store.first, store.next):
+        counted += _counts(columns.nodes, lambda number: names[number] if number < len(names) else "")
+    return counted
+
+
+def _addresses(store: Store, side: str) -> Counter[str]:
+    raw: Counter[tuple[int, bytes]] = Counter()
+    for columns in _windows(store):
+        packed, families = columns[f"{side}_ip"].tobytes(), columns["family"].tolist()
+        raw.update((family, packed[16 * row : 16 * row + 16]) for row, family in enumerate(families) if family)
+    return Counter({address_text(*key): count for key, count in raw.items()})
+
+
+def _names(store: Store, side: str) -> Counter[str]:
+    """Those of the endpoints, and those that the newest rows have of their own."""
+    counted = _of_endpoint(lambda endpoint: endpoint.names)(store, side)
+    for columns in _windows(store):
+        for extra in columns.extras.tolist():
+            if extra is not None:
+                counted.update(getattr(extra, f"{side}_names")[:TOLD_PER_ENDPOINT])
+    return counted
+
+
+def _of_texts(kinds: Iterable[L7Kind], told: Callable[[int, Texts], str | None]) -> Live:
+    """By method and strings of the newest rows of some protocols; each different one is read once."""
+    wanted = list(kinds)
+
+    def live(store: Store, _: str) -> Counter[str]:
+        raw: Counter[tuple[int, bytes, bytes]] = Counter()
+        counted: Counter[str] = Counter()
+        for columns in _windows(store):
+            rows = np.flatnonzero(one_of(columns["l7_kind"], wanted))
+            lengths, texts = columns["text_length"][rows], columns["text"][rows]
+            methods = np.where(flagged(columns["present"], Present.METHOD), columns["l7_method"], 0)[rows]
+            size = texts.shape[1]
+            packed, joined = lengths.tobytes(), texts.tobytes()
+            raw.update(
+                (method, packed[4 * row : 4 * row + 4], joined[size * row : size * (row + 1)])
+                for row, method in enumerate(methods.tolist())
+            )
+        for (method, sizes, text), count in raw.items():
+            value = told(method, split_texts(sizes, text, None))
+            if value:
+                counted[value] += count
+        return counted
+
+    return live
+
+
+def _decoded(raw: bytes) -> str:
+    return raw.decode("utf-8", "backslashreplace")
+
+
+def _method(method: int, texts: Texts) -> str:
+    return _decoded(http_method(method, Present.METHOD.value, texts[2]))
+
+
+def _url(method: int, texts: Texts) -> str:
+    spelled = http_method(method, Present.METHOD.value, texts[2])
+    return _decoded(url(spelled, texts[0], texts[1], texts[3]))
+
+
+def _workloads(endpoint: Endpoint) -> Iterable[str]:
+    return [f"{kind}/{name}" if kind else name for name, kind in endpoint.workloads]
+
+
+LIVE: Final[dict[str, Live]] = {
+    "pod": _of_endpoint(lambda endpoint: readings.slashed(endpoint.namespace, endpoint.pod) if endpoint.pod else ()),
+    "namespace": _of_endpoint(lambda endpoint: (endpoint.namespace,) if endpoint.namespace else ()),
+    "label": _of_endpoint(lambda endpoint: endpoint.labels),
+    "workload": _of_endpoint(_workloads),
+    "service": _of_endpoint(lambda endpoint: () if endpoint.service is None else readings.slashed(*endpoint.service)),
+    "cluster": _of_endpoint(lambda endpoint: (endpoint.cluster,) if endpoint.cluster else ()),
+    "fqdn": _names,
+    "identity": _identities,
+    "ip": _addresses,
+    "port": _ports,
+    "protocol": _protocols,
+    "verdict": _of_column("verdict", lambda number: _name(flow_pb2.Verdict, number)),
+    "drop-reason": _drop_reasons,
+    "direction": _of_column("direction", lambda number: _name(flow_pb2.TrafficDirection, number).lower()),
+    "reply": _replies,
+    "type": _of_column("event_type", lambda number: EVENT_TYPES.get(number, "") if number else ""),
+    "node": _nodes,
+    "http.method": _of_texts(HTTP_KINDS, _method),
+    "http.path": _of_texts(HTTP_KINDS, lambda method, texts: request_path(_url(method, texts))),
+    "http.url": _of_texts(HTTP_KINDS, _url),
+    "http.status": _statuses,
+    "dns.query": _of_texts([L7Kind.DNS], lambda _, texts: _decoded(texts[0])),
+    "dns.rcode": _rcodes,
+    "kafka.topic": _of_texts([L7Kind.KAFKA], lambda _, texts: _decoded(texts[0])),
+    "kafka.api": _kafka_apis,
+    "grpc.method": _of_texts([L7Kind.GRPC], lambda _, texts: _decoded(texts[0].lstrip(b"/"))),
+    "grpc.status": _grpc_statuses,
+}
+"""How the values of a field are counted."""
