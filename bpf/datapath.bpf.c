@@ -71,13 +71,6 @@ enum { SEGMENT_NOTHING, SEGMENT_IN_ORDER, SEGMENT_BEHIND_HOLE };
 /* The largest window there is (RFC 7323, 2.3); what lies beyond it no receiver takes. */
 #define MAX_AHEAD (1 << 30)
 
-#define DATAGRAM_PROBES 4 /* conversation.DATAGRAM_PROBES */
-
-static __always_inline int is_dns_port(__be16 port)
-{
-	return port == bpf_htons(53) || port == bpf_htons(5353) || port == bpf_htons(5355);
-}
-
 /* From scratch.at to scratch.end: the octets of this segment that were not read yet. What comes twice is passed over;
  * of an overlap the first copy counts. */
 static __always_inline int find_unread(struct scratch *s, struct direction *d)
@@ -163,15 +156,6 @@ static __always_inline int read_l7(struct __sk_buff *skb, struct scratch *s, str
 	}
 }
 
-/* From now on user space reads this connection. */
-static __always_inline void hand_over(struct __sk_buff *skb, struct scratch *s, struct connection *c, __u32 why)
-{
-	push_snapshot(skb, c, why);
-	c->l7 = L7_USER;
-	__builtin_memset(c->directions[CLIENT].parser, 0, sizeof(c->directions[CLIENT].parser));
-	__builtin_memset(c->directions[SERVER].parser, 0, sizeof(c->directions[SERVER].parser));
-}
-
 /* Remember where what must not pass begins: its retransmissions are refused too. */
 static __always_inline int refuse_from(struct direction *d, __u32 sequence)
 {
@@ -182,7 +166,8 @@ static __always_inline int refuse_from(struct direction *d, __u32 sequence)
 }
 
 /* Read a TCP segment; 1 where it must not pass. */
-static __noinline int read_segment(struct __sk_buff *skb, struct scratch *s, struct connection *c, int found)
+static __noinline int read_segment(struct __sk_buff *skb, struct scratch *s, struct connection *c, int found,
+				   int is_told)
 {
 	const struct packet *packet = &s->packet;
 	struct direction *d = &c->directions[packet->sender & 1];
@@ -195,7 +180,8 @@ static __noinline int read_segment(struct __sk_buff *skb, struct scratch *s, str
 		return 0;
 	if (found == SEGMENT_BEHIND_HOLE || packet->payload_missing) {
 		s->at = packet->payload;
-		hand_over(skb, s, c, SNAPSHOT_GAP);
+		hand_over(skb, c, SNAPSHOT_GAP, is_told);
+		tells_of_hole(packet, c);
 		return 0;
 	}
 	s->hand_over = SNAPSHOT_UNDECIDED;
@@ -224,63 +210,17 @@ static __noinline int read_segment(struct __sk_buff *skb, struct scratch *s, str
 		return refuse_from(d, start);
 	}
 	d->next_sequence -= s->end - s->at;
-	hand_over(skb, s, c, s->hand_over);
+	hand_over(skb, c, s->hand_over, is_told);
+	d->next_sequence += s->end - s->at;
 	return 0;
 }
 
-/* Give what a connection that was handed over says to user space; acknowledgments where they tell of a hole. */
-static __always_inline void read_handed_over(struct __sk_buff *skb, struct scratch *s, struct connection *c)
+/* Another connection takes the place of one that was handed over. */
+static __always_inline void push_end(struct __sk_buff *skb, struct scratch *s, struct connection *c)
 {
-	const struct packet *packet = &s->packet;
-	__u8 *word;
-
-	if (!packet->payload_length && !packet->payload_missing && !(packet->tcp_flags & (TCP_FIN | TCP_RST)))
-		return;
-	word = bpf_map_lookup_elem(&let_go, &c->number);
-	if (word && *word == WORD_LET_GO) {
-		c->l7 = L7_OPAQUE;
-		bpf_map_delete_elem(&let_go, &c->number);
-		return;
-	}
-	s->at = packet->payload;
-	s->end = packet->payload + packet->payload_length;
+	s->at = s->end = s->packet.payload;
 	begin_record(skb, s, c);
-	push_snapshot(skb, c, SNAPSHOT_MORE);
-}
-
-/* DNS is known by its port; else user space knows it when it sees the first datagrams of a pair, or nobody does. */
-static __always_inline int wants_datagrams(const struct packet *packet, struct connection *c)
-{
-	__u8 *word;
-
-	if (c->l7 != L7_UNDECIDED)
-		return c->l7 == L7_USER;
-	if (is_dns_port(packet->source_port) || is_dns_port(packet->destination_port)) {
-		c->l7 = L7_USER;
-		return 1;
-	}
-	word = bpf_map_lookup_elem(&let_go, &c->number);
-	if (word) {
-		c->l7 = *word == WORD_WANTED ? L7_USER : L7_OPAQUE;
-		bpf_map_delete_elem(&let_go, &c->number);
-		return c->l7 == L7_USER;
-	}
-	if (c->parser[0]++ < DATAGRAM_PROBES)
-		return 1;
-	c->l7 = L7_OPAQUE;
-	return 0;
-}
-
-static __always_inline void read_datagram(struct __sk_buff *skb, struct scratch *s, struct connection *c)
-{
-	const struct packet *packet = &s->packet;
-
-	if ((!packet->payload_length && !packet->payload_missing) || !wants_datagrams(packet, c))
-		return;
-	s->at = packet->payload;
-	s->end = packet->payload + packet->payload_length;
-	begin_record(skb, s, c);
-	push_snapshot(skb, c, SNAPSHOT_DATAGRAM);
+	push_snapshot(skb, c, SNAPSHOT_END, 0);
 }
 
 /* The connection of the packet, counted; NULL where there is no room for it. */
@@ -296,8 +236,11 @@ static __always_inline struct connection *track(struct __sk_buff *skb, struct sc
 		packet->sender = end == c->client ? CLIENT : SERVER;
 		if (needs_look(packet, &c->directions[packet->sender & 1]))
 			*told = look(packet, c);
-		if (*told & LOOK_ENDED)
+		if (*told & LOOK_ENDED) {
+			if (c->l7 == L7_USER && c->ifindex == skb->ifindex)
+				push_end(skb, s, c);
 			c = NULL;
+		}
 	}
 	if (!c) {
 		c = open_connection(skb, s, end);
@@ -382,17 +325,18 @@ static __always_inline int take_packet(struct __sk_buff *skb)
 		if (found == SEGMENT_IN_ORDER && c->l7 == L7_UNDECIDED && !packet->payload_missing)
 			decide(skb, s, c);
 	}
-	if (!told && found == SEGMENT_NOTHING && (c->l7 != L7_USER) && packet->protocol != IPPROTO_UDP)
+	if (c->l7 == L7_USER || (packet->protocol == IPPROTO_UDP && wants_datagram(packet, c))) {
+		pass_on(skb, s, c, told);
 		return TC_ACT_UNSPEC;
-	if (told || found != SEGMENT_NOTHING)
-		begin_record(skb, s, c);
-	if (told)
+	}
+	if (!told && found == SEGMENT_NOTHING)
+		return TC_ACT_UNSPEC;
+	begin_record(skb, s, c);
+	if (told && found != SEGMENT_NOTHING && c->l7 == L7_UNDECIDED)
+		note_told(packet, &c->directions[packet->sender & 1]); /* user space tells it */
+	else if (told)
 		tell_packet(s, c);
-	if (packet->protocol == IPPROTO_UDP)
-		read_datagram(skb, s, c);
-	else if (c->l7 == L7_USER)
-		read_handed_over(skb, s, c);
-	else if (read_segment(skb, s, c, found))
+	if (found != SEGMENT_NOTHING && read_segment(skb, s, c, found, told && c->l7 == L7_UNDECIDED))
 		return refuse();
 	return TC_ACT_UNSPEC;
 }

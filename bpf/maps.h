@@ -80,7 +80,7 @@ struct tuple {
 struct direction {
 	__u64 told_ns;
 	__u64 bytes;
-	__u64 left; /* octets of a body or frame to be passed over before the parser looks again */
+	__u64 left; /* octets of a body or frame to be passed over before the parser looks again; see also snapshot.h */
 	__u32 packets;
 	__u32 tells;
 	__u32 initial_sequence;
@@ -114,7 +114,8 @@ struct connection {
 	__u8 related;			    /* an ICMP error: judged by the connection that it is about */
 	__u8 has_challenge;
 	__u8 icmp_type; /* of the request, also where its reply was seen first */
-	__u8 pad[4];
+	__u8 quiet;	/* handed over, and user space reads nothing more in it */
+	__u8 pad[3];
 };
 
 /* A request that waits for its response. */
@@ -229,26 +230,35 @@ enum snapshot_reason {
 	SNAPSHOT_LONG,		/* a head longer than PAYLOAD_SIZE, or cut over segments */
 	SNAPSHOT_RULE,		/* what the protocol allows and the kernel does not read */
 	SNAPSHOT_MORE,		/* the connection was handed over before */
+	SNAPSHOT_END,		/* another connection has taken the place of one that was handed over */
 };
 
-/* An item of `snapshots`: this, then `length` octets. */
+/* An item of `snapshots`: this, then `length` octets. observer/datapath/handed.py has the same layout. */
 struct snapshot {
+	struct flow_record record; /* as an L3/L4 flow of this packet, but for roles, reason and verdict */
+	__u64 left[SIDES];	   /* at a hand-over: octets to be passed over before the next message */
+	__u32 next_sequence[SIDES];
+	__u32 initial_sequence[SIDES];
+	__u32 packets[SIDES];
+	__u32 parser[SIDES][6];
+	__u32 shared[4]; /* connection.parser */
 	__u32 length;
+	__u32 missing;	/* octets behind these that are not in the frame */
 	__u32 sequence; /* TCP: of the first octet */
 	__u32 acknowledgment;
+	__u32 tells; /* of this direction */
+	__u16 told[SIDES];
 	__u16 tcp_flags;
 	__u8 side;
 	__u8 reason;
-	__u64 left[SIDES]; /* at a hand-over: octets of either side to be passed over before the next message */
-	__u32 next_sequence[SIDES];
-	__u32 parser[SIDES][6]; /* and the parser's state, of either side and of both */
-	__u32 shared[4];
-	__u32 missing; /* octets behind these that are not in the frame */
-	__u8 l7;       /* what the kernel knew the connection to speak */
-	__u8 synced;   /* bits by side: next_sequence is known */
+	__u8 l7;	  /* what the kernel knew the connection to speak */
+	__u8 synced;	  /* bits by side: next_sequence is known */
+	__u8 has_initial; /* bits by side */
 	__u8 roles;
-	__u8 pad;
-	struct flow_record record; /* the ends, as in a record of this packet */
+	__u8 joined;
+	__u8 first;
+	__u8 is_told; /* the L3/L4 flow of this packet is user space's to tell: it may know more of it */
+	__u8 pad[5];
 };
 
 struct settings {
@@ -314,7 +324,8 @@ struct {
 	__type(value, struct endpoint);
 } ipcache SEC(".maps");
 
-/* Connections, by number, that user space has no more use for: it found nothing that it reads. */
+/* What user space says of connections that were handed over to it, by number. */
+enum word { WORD_LET_GO = 1, WORD_WANTED = 2 }; /* it reads nothing more in it; datagrams on no known port are read */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 16384);

@@ -10,11 +10,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from observer.conntrack import ACKED, DATA, END, FIN, SYN, TELL, Connection, Conntrack, Half, Roles
 from observer.decode import Decoder, Packets
-from observer.identity.endpoints import IpCache
+from observer.extra import Extra
+from observer.identity.endpoints import EndpointTable, IpCache
 from observer.identity.names import Names
 from observer.l7.conversation import Conversation
 from observer.l7.detect import Detected
@@ -23,11 +24,11 @@ from observer.l7.message import Message, Side
 from observer.losses import Losses
 from observer.notes import Notes, greet
 from observer.policy.engine import Engine
-from observer.record import L7Kind, L7Type, Protocol
+from observer.record import L7Kind, L7Type, Records
+from observer.record import Protocol as IpProtocol
 from observer.rows import Batch, Rows
 from observer.sources.pace import paced
 from observer.sources.pcap import open_capture
-from observer.store import Store
 from observer.stream import Assembly, Piece, Stream
 from observer.tag import PolicyMode, Tag, Tagger
 from observer.tuples import KEY, TCP
@@ -36,12 +37,35 @@ HOLE_NS: Final = 20_000_000
 """How long a hole that the receiver has acknowledged is kept open: a capture may hold an ACK before what it answers."""
 
 # Members of enums, most as plain numbers: looking them up in their class is slow, and done for every packet told.
-UDP: Final = int(Protocol.UDP)
+UDP: Final = int(IpProtocol.UDP)
 KNOWN: Final = Roles.KNOWN
 REQUEST: Final = L7Type.REQUEST
 CLIENT, SERVER = Side.CLIENT, Side.SERVER
 TLS: Final = L7Kind.TLS
 MORE: Final = Detected.MORE
+
+
+class Sink(Protocol):
+    """Who takes the flows: a store, or something in front of one."""
+
+    @property
+    def endpoints(self) -> EndpointTable:
+        """The table that records are numbered by."""
+        ...
+
+    @property
+    def losses(self) -> Losses:
+        """Where is counted what was lost."""
+        ...
+
+    @property
+    def nodes(self) -> list[str]:
+        """Names of nodes, by the numbers that `append` is given."""
+        ...
+
+    def append(self, records: Records, extras: Sequence[tuple[int, Extra]], node: int) -> None:
+        """Take a batch; `extras` by row."""
+        ...
 
 
 class Pipeline:
@@ -50,13 +74,15 @@ class Pipeline:
     def __init__(
         self,
         *,
-        store: Store,
+        store: Sink,
         endpoints: IpCache,
         policy: Engine | None = None,
         mode: PolicyMode = PolicyMode.ENFORCE,
         losses: Losses | None = None,
         node: str = "",
+        conntrack: Conntrack | None = None,
     ) -> None:
+        """`conntrack` is one of its own unless given: one that knows connections from elsewhere too."""
         if store.endpoints is not endpoints.table:
             raise ValueError("the store and the ipcache have to share one endpoint table")
         self.losses = store.losses if losses is None else losses
@@ -65,12 +91,30 @@ class Pipeline:
             store.nodes.append(node)
         self._node = store.nodes.index(node)
         self._tagger = Tagger(endpoints, policy, mode)
-        self._conntrack = Conntrack(self.losses)
+        self._conntrack = Conntrack(self.losses) if conntrack is None else conntrack
         self._assembly = Assembly(self.losses)
         self._topic_ids = TopicIds()
         self._names = Names(self.losses)
         self._time_ns = 0
         self._rows = Rows()
+
+    @property
+    def names(self) -> Names:
+        """What its clients learned of addresses."""
+        return self._names
+
+    def start(self, connection: Connection, starts: tuple[int | None, int | None]) -> None:
+        """Expect these sequence numbers of the next byte of the client and of the server, where they are known."""
+        for half, start in zip((connection.client, connection.server), starts, strict=True):
+            if start is not None:
+                half.stream = Stream(self._assembly)
+                half.stream.start(start - 1)
+
+    def take_over(self, connection: Connection, starts: tuple[int | None, int | None]) -> Conversation:
+        """The conversation of a connection that was read elsewhere up to `starts`, by who is known to ask."""
+        self.start(connection, starts)
+        connection.asker = connection.client
+        return self._meet(connection)
 
     def packets(self, packets: Packets) -> None:
         """Take the next packets and append the flows that they make."""

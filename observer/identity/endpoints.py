@@ -7,6 +7,7 @@ a reserved one. It knows no files: file.py fills it.
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -98,6 +99,16 @@ class IpCache:
             self._lengths = sorted(self._prefixes, reverse=True)
         prefixes[int.from_bytes(address) >> (128 - length)] = number
         self._memo.clear()
+
+    def prefixes(self) -> Iterator[tuple[int, int, int]]:
+        """Every prefix that was given away: its network as a number of 128 bits, its length, the endpoint's number."""
+        for length, prefixes in self._prefixes.items():
+            for bits, number in prefixes.items():
+                yield bits << (128 - length), length, number
+
+    def world(self, family: int) -> int:
+        """The number of the endpoint that stands for all other addresses of a family."""
+        return self._world[family]
 
     def lookup(self, family: int, address: bytes) -> int:
         """The number of the endpoint at a 16-byte address; 0 where there is no address (family 0)."""

@@ -125,6 +125,13 @@ class Conversation:
         parser = self._parser
         return isinstance(parser, DnsDatagrams) and parser.idle and not detect.DNS_PORTS.isdisjoint(self._ports)
 
+    def resume(self, kind: Detected) -> Parser:
+        """Begin where another reader has stopped, who knew what is spoken and by whom; the parser, to be told more."""
+        self._begin(Side.CLIENT, Detection(kind, Side.CLIENT))
+        self._probes = []
+        assert self._parser is not None
+        return self._parser
+
     def feed(self, side: Side, data: bytes, time_ns: int) -> list[Message]:
         """Take the next bytes of a side (of a UDP pair: one datagram) and give the messages they complete."""
         if (parser := self._parser) is not None:

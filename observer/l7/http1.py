@@ -8,7 +8,7 @@ unseen) is told as unknown. It refuses to know what travels in bodies, and what 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
 from observer.l7.grpc import see_http1
@@ -98,6 +98,17 @@ class Http1:
         self._late: list[Message] = []  # told by a gap, given with the next bytes
         self.upgrade: Upgrade | None = None
         """The connection goes on as something else that may be read, and this object is opaque."""
+
+    def resume(self, side: Side, state: State, remaining: int, line: bytes) -> None:
+        """Begin in that state: `remaining` octets of a body or chunk are to come, `line` is an unfinished line's."""
+        stream = self._streams[side]
+        stream.state, stream.remaining = state, remaining
+        stream.buffer += line
+
+    def asked(self, requests: Iterable[Message]) -> None:
+        """Remember requests that another reader has told, and that wait for their responses."""
+        for request in requests:
+            self._pairing.ask(request)
 
     def feed(self, side: Side, data: bytes, time_ns: int) -> list[Message]:
         """Take the next bytes of a side and give the messages whose header section they complete."""

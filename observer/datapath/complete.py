@@ -1,0 +1,309 @@
+"""What the kernel could not finish, finished in user space: payload snapshots to records, by the parsers of l7/.
+
+Items of the ring `snapshots` enter, and the kernel's own records; both leave as one batch in the order of time, with
+extras. A connection that the kernel handed over goes on exactly where it stopped: positions, states and requests that
+wait are taken over. DNS answers seen here name the ends of the kernel's connections too. Knows no maps beyond the two
+that it is given, and no rings.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple, Protocol
+
+import numpy as np
+
+from observer.conntrack import Connection
+from observer.datapath.handed import Handed, Reason, Speaks, read_snapshots
+from observer.decode import Packets
+from observer.extra import Extra
+from observer.identity.endpoints import EndpointTable, IpCache
+from observer.l7.detect import Detected
+from observer.l7.http1 import Http1
+from observer.l7.http1_stream import State
+from observer.l7.message import Message, Side
+from observer.losses import Losses
+from observer.pipeline import Pipeline, Sink
+from observer.policy.engine import Engine
+from observer.record import TEXT_SIZE, Flags, L7Kind, L7Type, Present, Records, empty
+from observer.tag import PolicyMode
+from observer.tuples import TCP
+
+MAX_NAMED: Final = 65_536
+"""Connections of the kernel whose names are remembered; beyond, the oldest are looked up again."""
+
+LET_GO: Final = b"\x01"
+WANTED: Final = b"\x02"
+"""Words for the map `let_go`: nothing more is read of a connection; its datagrams are, though no port says so."""
+
+PENDING_KEY: Final = struct.Struct("=QII")
+PENDING: Final = np.dtype(
+    [
+        ("time_ns", "<u8"),
+        ("egress_rule", "<u4"),
+        ("ingress_rule", "<u4"),
+        ("flags", "<u4"),
+        ("present", "<u4"),
+        ("l7_method", "<u2"),
+        ("l7_version", "<u2"),
+        ("l7_kind", "u1"),
+        ("verdict", "u1"),
+        ("direction", "u1"),
+        ("policy_match", "u1"),
+        ("drop_reason_desc", "u1"),
+        ("pad", "u1", (3,)),
+        ("text_length", "u1", (4,)),
+        ("parser", "u1", (16,)),
+        ("text", "u1", (TEXT_SIZE,)),
+    ],
+    align=True,
+)
+"""`struct pending` of bpf/maps.h."""
+
+KINDS: Final = {
+    Speaks.HTTP1: Detected.HTTP1,
+    Speaks.KAFKA: Detected.KAFKA,
+    Speaks.HTTP2: Detected.HTTP2,
+}
+
+
+class Table(Protocol):
+    """As much of a map of the kernel's as is used here."""
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value behind a key, if it is there."""
+        ...
+
+    def set(self, key: bytes, value: bytes) -> None:
+        """Write one entry."""
+        ...
+
+
+class Batch(NamedTuple):
+    """Flows in the order of their times."""
+
+    records: Records
+    extras: list[tuple[int, Extra]]
+
+
+class Waiting:
+    """Flows on their way to the store, until they are taken: several producers put them in, in any order."""
+
+    def __init__(self, endpoints: EndpointTable, losses: Losses) -> None:
+        self.endpoints = endpoints
+        self.losses = losses
+        self.nodes: list[str] = [""]
+        self._records: list[Records] = []
+        self._extras: list[tuple[int, Extra]] = []
+        self._count = 0
+
+    def append(self, records: Records, extras: Sequence[tuple[int, Extra]], node: int = 0) -> None:
+        """Take a batch, as a store does."""
+        self._extras += [(self._count + row, extra) for row, extra in extras]
+        self._records.append(records)
+        self._count += len(records)
+
+    def take(self) -> Batch:
+        """All there are; of equal times the first that came are first."""
+        if not self._records:
+            return Batch(empty(0), [])
+        records: Records = np.concatenate(self._records) if len(self._records) > 1 else self._records[0]
+        extras = self._extras
+        self._records, self._extras, self._count = [], [], 0
+        times = records["time_ns"]
+        if (times[1:] >= times[:-1]).all():
+            return Batch(records, extras)
+        order = np.argsort(times, kind="stable")
+        if extras:
+            place = np.empty(len(order), np.intp)
+            place[order] = np.arange(len(order))
+            extras = sorted(((int(place[row]), extra) for row, extra in extras), key=lambda each: each[0])
+        return Batch(records[order], extras)
+
+
+class Completion:
+    """The user space half of the datapath; used by one thread."""
+
+    def __init__(
+        self,
+        *,
+        endpoints: IpCache,
+        policy: Engine | None,
+        mode: PolicyMode,
+        losses: Losses,
+        pending: Table,
+        words: Table,
+    ) -> None:
+        """`pending` is the map pending_requests, `words` the map let_go."""
+        self._waiting = Waiting(endpoints.table, losses)
+        self._conntrack = Handed(losses)
+        self._conntrack.opened = self._opened
+        sink: Sink = self._waiting
+        self._pipeline = Pipeline(
+            store=sink, endpoints=endpoints, policy=policy, mode=mode, losses=losses, conntrack=self._conntrack
+        )
+        self._pending = pending
+        self._words = words
+        # Names of both ends of the kernel's connections, as they were when each began: client's, server's.
+        self._named: OrderedDict[int, tuple[tuple[str, ...], tuple[str, ...]]] = OrderedDict()
+
+    def records(self, records: Records) -> None:
+        """Take what the kernel told."""
+        if len(records):
+            self._waiting.append(records, self._name(records) if len(self._pipeline.names) else [])
+
+    def snapshots(self, items: Sequence[bytes]) -> None:
+        """Take what the kernel could not finish."""
+        if not items:
+            return
+        snapshots = read_snapshots(items)
+        heads = snapshots.heads
+        self._conntrack.follow(heads)
+        self._pipeline.packets(snapshots.packets)
+        self._conntrack.follow(None)
+        spoken = heads[(heads["length"] > 0) & (heads["reason"] != Reason.END)]
+        for number, l7 in dict(
+            zip(spoken["record"]["connection"].tolist(), spoken["l7"].tolist(), strict=True)
+        ).items():
+            self._answer(number, l7)
+
+    def packets(self, packets: Packets) -> None:
+        """Take packets that the kernel cannot read at all: tunnels, fragments, rare link types."""
+        self._pipeline.packets(packets)
+
+    def advance(self, time_ns: int) -> None:
+        """End the connections that were silent for too long."""
+        self._pipeline.advance(time_ns)
+
+    def finish(self) -> None:
+        """End every connection: nothing more comes."""
+        self._pipeline.finish()
+
+    def take(self) -> Batch:
+        """The flows since the last time."""
+        return self._waiting.take()
+
+    def _answer(self, number: int, l7: int) -> None:
+        """Tell the kernel what of this connection is wanted, if that is not what it does by itself."""
+        connection = self._conntrack.of_kernel(number)
+        if connection is None:
+            return
+        if not connection.client.wants_payload and not connection.server.wants_payload:
+            self._words.set(struct.pack("=Q", number), LET_GO)
+        elif connection.protocol != TCP and l7 == Speaks.UNDECIDED and connection.asker is not None:
+            self._words.set(struct.pack("=Q", number), WANTED)
+
+    # Connections that the kernel has read so far
+
+    def _opened(self, connection: Connection, head: Any) -> None:
+        """Go on where the kernel has stopped."""
+        kind = KINDS.get(head["l7"])
+        starts = [
+            int(head["next_sequence"][side]) if head["synced"] >> side & 1 else None
+            for side in (Side.CLIENT, Side.SERVER)
+        ]
+        if connection.protocol != TCP or head["l7"] not in (Speaks.UNDECIDED, *KINDS):
+            return
+        if kind is None:
+            self._pipeline.start(connection, (starts[0], starts[1]))
+            return
+        conversation = self._pipeline.take_over(connection, (starts[0], starts[1]))
+        parser = conversation.resume(kind)
+        if isinstance(parser, Http1):
+            for side in (Side.CLIENT, Side.SERVER):
+                state, line = http_state(head["parser"][side].tolist(), int(head["left"][side]))
+                parser.resume(side, state, int(head["left"][side]), line)
+            first, last = int(head["shared"][1]), int(head["shared"][0])
+            parser.asked(self._asked(connection.number, range(first, last)))
+        else:
+            parser.gap(Side.CLIENT, 1)
+            parser.gap(Side.SERVER, 1)
+
+    def _asked(self, number: int, ids: range) -> list[Message]:
+        """The requests that wait in the kernel, in their order."""
+        found = []
+        for each in ids:
+            value = self._pending.get(PENDING_KEY.pack(number, each & 0xFFFFFFFF, 0))
+            if value is not None:
+                found.append(waiting_request(np.frombuffer(value, PENDING)[0]))
+        return found
+
+    # Names
+
+    def _name(self, records: Records) -> list[tuple[int, Extra]]:
+        """The extras of records whose ends were named by DNS answers; the records are marked."""
+        numbers = records["connection"].tolist()
+        extras = []
+        for row, number in enumerate(numbers):
+            names = self._named.get(number)
+            if names is None:
+                names = self._look_up(records[row])
+                if len(self._named) >= MAX_NAMED:
+                    self._named.popitem(last=False)
+                self._named[number] = names
+            if names[0] or names[1]:
+                is_reply = bool(records[row]["is_reply"])
+                extra = Extra()
+                extra.source_names, extra.destination_names = names[::-1] if is_reply else names
+                records["flags"][row] |= Flags.EXTRA
+                extras.append((row, extra))
+        return extras
+
+    def _look_up(self, record: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The names of client and server, as the other knows them."""
+        ends = record["source_ip"].tobytes(), record["destination_ip"].tobytes()
+        client, server = ends[::-1] if record["is_reply"] else ends
+        place = int(record["vlan"]).to_bytes(2, "big")
+        lookup, time_ns = self._pipeline.names.lookup, int(record["time_ns"])
+        return lookup(place + server, client, time_ns), lookup(place + client, server, time_ns)
+
+
+# States of bpf/http.h, by their numbers there, and what of an unfinished line each stands for.
+_HTTP_STATES: Final = (
+    (State.START, b""),
+    (State.CHUNK_SIZE, b""),
+    (State.CHUNK_SIZE, b"%x"),
+    (State.CHUNK_SIZE, b"%x "),
+    (State.CHUNK_SIZE, b"%x;"),
+    (State.CHUNK_SIZE, b"%x\r"),
+    (State.CHUNK_DATA, b""),
+    (State.CHUNK_END, b""),
+    (State.CHUNK_END, b"\r"),
+    (State.TRAILER, b""),
+    (State.TRAILER, b"\r"),
+    (State.TRAILER, b"-"),
+    (State.UNTIL_CLOSE, b""),
+)
+
+
+def http_state(parser: Sequence[int], left: int) -> tuple[State, bytes]:
+    """The state of one direction as the kernel's parser left it, and the beginning of its unfinished line."""
+    state, line = _HTTP_STATES[parser[0]]
+    if b"%" in line:
+        line %= parser[1] | parser[2] << 32
+    if state is State.START and left:
+        state = State.BODY
+    return state, line
+
+
+def waiting_request(pending: Any) -> Message:
+    """A request of `pending_requests` as the parser that takes it over would have told it."""
+    text = pending["text"].tobytes()
+    texts, start = [], 0
+    for length in pending["text_length"].tolist():
+        texts.append(text[start : start + length])
+        start += length
+    while len(texts) > 2 and not texts[-1]:
+        texts.pop()
+    return Message(
+        L7Kind(int(pending["l7_kind"])),
+        L7Type.REQUEST,
+        Side.CLIENT,
+        int(pending["time_ns"]),
+        tuple(texts),
+        int(pending["l7_method"]) if pending["present"] & Present.METHOD else None,
+        int(pending["l7_version"]),
+        incomplete=bool(pending["flags"] & Flags.L7_INCOMPLETE),
+    )
