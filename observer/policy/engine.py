@@ -57,7 +57,7 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
-class _Half:
+class Half:
     """The verdict of one endpoint's policies in one direction."""
 
     allowed: bool
@@ -66,14 +66,14 @@ class _Half:
     l7: tuple[L7Rules, ...] = ()
 
 
-_UNJUDGED: Final = _Half(True, 0, PolicyMatch.NONE)  # no workload of ours: no policy can select it
-_OPEN: Final = _Half(True, 0, PolicyMatch.ALL)  # no default deny and no rule for it
-_FROM_HOST: Final = _Half(True, 0, PolicyMatch.L3_ONLY)
-_DEFAULT_DENY: Final = _Half(False, 0, PolicyMatch.NONE)
+_UNJUDGED: Final = Half(True, 0, PolicyMatch.NONE)  # no workload of ours: no policy can select it
+_OPEN: Final = Half(True, 0, PolicyMatch.ALL)  # no default deny and no rule for it
+_FROM_HOST: Final = Half(True, 0, PolicyMatch.L3_ONLY)
+_DEFAULT_DENY: Final = Half(False, 0, PolicyMatch.NONE)
 
 
 @dataclass(frozen=True, slots=True)
-class _Side:
+class Side:
     """What selects one endpoint in one direction."""
 
     rules: tuple[tuple[int, DirectionRule], ...]
@@ -94,17 +94,17 @@ class Engine:
 
         Endpoints may join the table later; what is said about them at load (warnings, clashes) is about those there.
         """
-        self._matcher = Matcher(endpoints)
-        self._policies = tuple((policies.intern(policy.ref), policy) for policy in documents.policies)
-        check_conflicts(documents.policies, self._matcher)
-        self.warnings = list(unselected_warnings(documents.policies, self._matcher, namespaces))
+        self.matcher = Matcher(endpoints)
+        self.policies = tuple((policies.intern(policy.ref), policy) for policy in documents.policies)
+        check_conflicts(documents.policies, self.matcher)
+        self.warnings = list(unselected_warnings(documents.policies, self.matcher, namespaces))
         self._by_address = any(
             entry.peers is not None and entry.peers.cidrs
             for policy in documents.policies
             for rule in policy.rules
             for entry in (*rule.ingress, *rule.egress)
         )
-        self._sides: dict[tuple[int, Direction], _Side | None] = {}
+        self._sides: dict[tuple[int, Direction], Side | None] = {}
         self._peers: dict[tuple[int, Direction, int, int, bytes], tuple[tuple[int, DirectionRule], ...]] = {}
         self._decisions: dict[tuple[int, int, int, int, int | None, int, bytes], Decision] = {}
 
@@ -122,9 +122,9 @@ class Engine:
         """Judge the first packet from endpoint `source` to `destination`; answers need no judging. Memoised."""
         addresses = b""
         if self._by_address:  # only CIDR rules tell the addresses of one endpoint apart, and only outside ones
-            if self._matcher.outside(source):
+            if self.matcher.outside(source):
                 addresses = source_ip
-            if self._matcher.outside(destination):
+            if self.matcher.outside(destination):
                 addresses += destination_ip
         key = (source, destination, protocol, port, icmp_type, family, addresses)
         decision = self._decisions.get(key)
@@ -190,56 +190,69 @@ class Engine:
         icmp_type: int | None,
         family: int,
     ) -> Decision:
-        def half(subject: int, direction: Direction, peer: int, peer_ip: bytes) -> _Half:
-            side = self._side(subject, direction)
-            if side is None:
-                return _OPEN if self._matcher.managed(subject) else _UNJUDGED
-            if direction == Direction.INGRESS and self._matcher.is_host(peer):
-                return _FROM_HOST  # the kubelet's probes must pass, whatever the rules say
-            rules = self._rules_for(side, subject, direction, peer, peer_ip, family)
-            return self._half(rules, side.default_deny, protocol, port, icmp_type, destination)
-
-        egress = half(source, Direction.EGRESS, destination, destination_ip)
+        what = protocol, port, icmp_type, family
+        egress = self.half(source, Direction.EGRESS, destination, destination_ip, *what)
         if not egress.allowed:
             return Decision(False, Direction.EGRESS, egress.rule, 0, egress.match)
-        ingress = half(destination, Direction.INGRESS, source, source_ip)
+        ingress = self.half(destination, Direction.INGRESS, source, source_ip, *what)
         if not ingress.allowed:
             return Decision(False, Direction.INGRESS, egress.rule, ingress.rule, ingress.match)
-        match = ingress.match if self._matcher.managed(destination) else egress.match
+        match = ingress.match if self.matcher.managed(destination) else egress.match
         l7 = (egress.l7, ingress.l7) if egress.l7 or ingress.l7 else None
         return Decision(True, Direction.UNKNOWN, egress.rule, ingress.rule, match, l7)
 
-    def _side(self, subject: int, direction: Direction) -> _Side | None:
+    def half(
+        self,
+        subject: int,
+        direction: Direction,
+        peer: int,
+        peer_ip: bytes,
+        protocol: int,
+        port: int,
+        icmp_type: int | None,
+        family: int,
+    ) -> Half:
+        """Judge by the policies of one end in one direction: EGRESS of the source, INGRESS of the destination."""
+        side = self.side(subject, direction)
+        if side is None:
+            return _OPEN if self.matcher.managed(subject) else _UNJUDGED
+        if direction == Direction.INGRESS and self.matcher.is_host(peer):
+            return _FROM_HOST  # the kubelet's probes must pass, whatever the rules say
+        rules = self.rules_for(side, subject, direction, peer, peer_ip, family)
+        destination = subject if direction == Direction.INGRESS else peer
+        return self._half(rules, side.default_deny, protocol, port, icmp_type, destination)
+
+    def side(self, subject: int, direction: Direction) -> Side | None:
         """The rules that select an endpoint in one direction; None if there are none."""
         key = (subject, direction)
         if key not in self._sides:
             self._sides[key] = self._select(subject, direction)
         return self._sides[key]
 
-    def _select(self, subject: int, direction: Direction) -> _Side | None:
+    def _select(self, subject: int, direction: Direction) -> Side | None:
         rules: list[tuple[int, DirectionRule]] = []
         default_deny = False
-        for number, policy in self._policies:
+        for number, policy in self.policies:
             for rule in policy.rules:
-                if not self._matcher.selects(rule.subject, subject):
+                if not self.matcher.selects(rule.subject, subject):
                     continue
                 ingress = direction == Direction.INGRESS
                 rules += [(number, entry) for entry in (rule.ingress if ingress else rule.egress)]
                 default_deny |= rule.default_deny_ingress if ingress else rule.default_deny_egress
-        return _Side(tuple(rules), default_deny) if rules else None
+        return Side(tuple(rules), default_deny) if rules else None
 
-    def _rules_for(
-        self, side: _Side, subject: int, direction: Direction, peer: int, peer_ip: bytes, family: int
+    def rules_for(
+        self, side: Side, subject: int, direction: Direction, peer: int, peer_ip: bytes, family: int
     ) -> tuple[tuple[int, DirectionRule], ...]:
         """The rules of a side that have the peer among their peers. Memoised."""
-        address = peer_ip if self._by_address and self._matcher.outside(peer) else b""
+        address = peer_ip if self._by_address and self.matcher.outside(peer) else b""
         key = (subject, direction, peer, family, address)
         rules = self._peers.get(key)
         if rules is None:
             rules = tuple(
                 (number, rule)
                 for number, rule in side.rules
-                if not rule.nothing and self._matcher.is_peer(rule.peers, peer, family, peer_ip)
+                if not rule.nothing and self.matcher.is_peer(rule.peers, peer, family, peer_ip)
             )
             if len(self._peers) >= MEMO_LIMIT:
                 self._peers.clear()
@@ -254,25 +267,25 @@ class Engine:
         port: int,
         icmp_type: int | None,
         destination: int,
-    ) -> _Half:
+    ) -> Half:
         """Deny beats allow, an allow without L7 rules beats those with, the more specific match is told."""
-        denied: _Half | None = None
-        allowed: _Half | None = None
+        denied: Half | None = None
+        allowed: Half | None = None
         l7: list[L7Rules] = []
         for number, rule in rules:
             for match, port_rule in self._l4(rule, protocol, port, icmp_type, destination):
                 if rule.deny:
-                    denied = _better(denied, _Half(False, number, match))
+                    denied = _better(denied, Half(False, number, match))
                 elif port_rule is not None and (port_rule.http or port_rule.kafka):
                     l7.append(L7Rules(number, match, port_rule))
                 else:
-                    allowed = _better(allowed, _Half(True, number, match))
+                    allowed = _better(allowed, Half(True, number, match))
         if denied is not None:
             return denied
         if allowed is not None:
             return allowed
         if l7:
-            return _Half(True, l7[0].number, l7[0].match, tuple(l7))
+            return Half(True, l7[0].number, l7[0].match, tuple(l7))
         return _DEFAULT_DENY if default_deny else _OPEN
 
     def _l4(
@@ -294,14 +307,16 @@ class Engine:
                     continue
                 if ports.every:
                     found.append((PolicyMatch.PROTO_ONLY if everybody else PolicyMatch.L3_PROTO, port_rule))
-                elif ports.low <= port <= ports.high or (
-                    ports.name and self._matcher.has_named_port(destination, ports.name, port)
+                elif (
+                    self.matcher.has_named_port(destination, ports.name, port)
+                    if ports.name
+                    else ports.low <= port <= ports.high
                 ):
                     found.append((on_port, port_rule))
         return found
 
 
-def _better(old: _Half | None, new: _Half) -> _Half:
+def _better(old: Half | None, new: Half) -> Half:
     return new if old is None or _SPECIFIC.index(new.match) > _SPECIFIC.index(old.match) else old
 
 

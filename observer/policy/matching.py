@@ -13,7 +13,7 @@ from observer.identity.endpoints import RESERVED_NAMES, Endpoint, EndpointTable,
 from observer.policy.model import Peers
 from observer.policy.selector import Labels, Selector, by_key
 
-_WORLDS: Final = {
+WORLDS: Final = {
     ReservedIdentity.UNKNOWN: 0,
     ReservedIdentity.WORLD: 0,
     ReservedIdentity.WORLD_IPV4: 4,
@@ -55,9 +55,13 @@ class Matcher:
         """Whether it is the local host."""
         return self._get(number).host
 
+    def named_ports(self, number: int) -> frozenset[tuple[str, int]]:
+        """The ports that the endpoint has names for."""
+        return self._get(number).named_ports
+
     def has_named_port(self, number: int, name: str, port: int) -> bool:
         """Whether the endpoint calls that port so."""
-        return (name, port) in self._get(number).named_ports
+        return (name, port) in self.named_ports(number)
 
     def selects(self, subject: Selector, number: int) -> bool:
         """Whether a policy with that subject selects the endpoint."""
@@ -104,7 +108,7 @@ def _known(endpoint: Endpoint) -> _Known:
         endpoint=endpoint,
         labels=by_key(labels),
         managed=endpoint.managed,
-        outside=endpoint.identity in _WORLDS and not endpoint.managed,
+        outside=endpoint.identity in WORLDS and not endpoint.managed,
         host=endpoint.identity == ReservedIdentity.HOST,
         named_ports=frozenset(endpoint.named_ports),
     )

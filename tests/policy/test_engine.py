@@ -295,6 +295,7 @@ CASES = [
             ("bank/teller", "bank/vault", "TCP/22", None, "pass >p"),
             ("bank/teller", "bank/vault", "SCTP/20", None, "pass >p"),
             ("bank/teller", "bank/vault", "TCP/23", None, SHUT),
+            ("bank/teller", "bank/vault", "TCP/0", None, SHUT),  # not the number of a port that has a name
             ("bank/teller", "bank/vault", "TCP/7070", None, "pass >p"),
             ("bank/teller", "bank/vault", "TCP/7071", None, SHUT),
             ("bank/guard", "bank/vault", "TCP/65535", None, "pass >p"),

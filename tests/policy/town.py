@@ -71,24 +71,32 @@ class Town:
         ip = ipaddress.ip_address(text)
         return ip.packed if ip.version == 6 else bytes(10) + b"\xff\xff" + ip.packed
 
-    def ask(self, source, destination, what, request=None) -> Decision:
-        """`what` is TCP/80, or ICMP/8 for a type; IPv6 where an address says so, or TCP6/80."""
+    def packet(self, source, destination, what) -> tuple[bytes, bytes, int, int, int]:
+        """Addresses, protocol, port or ICMP type, family; `what` is TCP/80, ICMP/8, TCP6/80."""
         protocol, _, number = what.partition("/")
         six = ":" in source or ":" in destination or protocol.endswith("6")
         protocol = protocol if protocol == "ICMPV6" else protocol.removesuffix("6")
         family = 6 if six else 4
-        icmp = protocol.startswith("ICMP")
         one, other = self._address(source, family), self._address(destination, family)
-        decision = self.engine.connection(
+        return one, other, PROTOCOLS[protocol], int(number), family
+
+    def connection(self, one, other, protocol, number, family) -> Decision:
+        """The engine's word on a packet."""
+        icmp = protocol in (1, 58)
+        return self.engine.connection(
             self.cache.lookup(family, one),
             self.cache.lookup(family, other),
             one,
             other,
-            PROTOCOLS[protocol],
-            0 if icmp else int(number),
-            int(number) if icmp else None,
+            protocol,
+            0 if icmp else number,
+            number if icmp else None,
             family,
         )
+
+    def ask(self, source, destination, what, request=None) -> Decision:
+        """The engine's word on a connection, or on a request over it; see `packet`."""
+        decision = self.connection(*self.packet(source, destination, what))
         if isinstance(request, Http):
             fields = list(request.headers)
             return self.engine.http(decision, request.method, request.path, request.host, lambda: fields)
