@@ -1,0 +1,103 @@
+"""Policy maps in the kernel: inner maps made, filled and put in place, and questions to policy_test.bpf.c."""
+
+import ctypes
+import os
+import struct
+
+from observer.datapath.libbpf import Map, Object
+from observer.policy.compile import MapKind, PolicyMaps
+from tests.policy.map_judge import Judged
+
+FLAGS = {MapKind.LPM_TRIE: 1, MapKind.HASH: 0, MapKind.ARRAY: 1 << 12}  # BPF_F_NO_PREALLOC, BPF_F_INNER_MAP
+CONNECT, HTTP, KAFKA, UNREADABLE = range(4)
+PASSES, REFUSES, UNDECIDED = range(3)
+
+TUPLE = struct.Struct("=32s4xHBB")
+TEXT_SIZE = 256
+TOPICS = 4
+FIELDS = {"method": 32, "path": 2048, "host": 256}
+
+
+class _CreateOptions(ctypes.Structure):
+    """The head of struct bpf_map_create_opts."""
+
+    _fields_ = (
+        ("sz", ctypes.c_size_t),
+        ("btf_fd", ctypes.c_uint32),
+        ("btf_key_type_id", ctypes.c_uint32),
+        ("btf_value_type_id", ctypes.c_uint32),
+        ("btf_vmlinux_value_type_id", ctypes.c_uint32),
+        ("inner_map_fd", ctypes.c_uint32),
+        ("map_flags", ctypes.c_uint32),
+    )
+
+
+def put(loaded: Object, maps: PolicyMaps) -> None:
+    """Fill the half of the tables that the revision's is."""
+    libbpf = ctypes.CDLL("libbpf.so.1", use_errno=True)
+    for name, table in maps.tables.items():
+        options = _CreateOptions(sz=ctypes.sizeof(_CreateOptions), map_flags=FLAGS[table.kind])
+        size = max(1, len(table.entries))
+        fd = libbpf.bpf_map_create(
+            table.kind.value, name[:15].encode(), table.key_size, table.value_size, size, ctypes.byref(options)
+        )
+        assert fd > 0, os.strerror(ctypes.get_errno())
+        inner = Map(loaded, name, fd)
+        for key, value in table.entries:
+            inner.set(key, value)
+        loaded.map(name).set(struct.pack("=I", maps.revision & 1), struct.pack("=I", fd))
+        os.close(fd)
+
+
+class KernelJudge:
+    """The face of map_judge.MapJudge, with the kernel behind it."""
+
+    def __init__(self, loaded: Object, revision: int):
+        self.asked, self.told = loaded.map("asked"), loaded.map("told")
+        self.program = loaded.program("judge")
+        self.revision = revision
+
+    def _ask(self, packet, operation, *, key_version=0, client=b"", topics=(), unknown=False, request=(), unread=False):
+        source, destination, protocol, port, family = packet
+        words = [operation, self.revision, protocol << 16 | port, key_version, len(client), len(topics), unknown]
+        words += [len(topic) for topic in topics] + [0] * (TOPICS - len(topics))
+        http = dict(zip(FIELDS, request, strict=False))
+        lengths = [len(http.get(name, b"")) for name in FIELDS]
+        parts = [
+            struct.pack("=11I", *words),
+            TUPLE.pack(source + destination, 0, protocol, family),
+            *(text[:TEXT_SIZE].ljust(TEXT_SIZE, b"\0") for text in (client, *topics)),
+            bytes(TEXT_SIZE * (TOPICS - len(topics))),
+            struct.pack("=4H", *lengths, unread),
+            *(http.get(name, b"").ljust(size, b"\0") for name, size in FIELDS.items()),
+        ]
+        self.asked.set(bytes(4), b"".join(parts).ljust(self.asked.value_size, b"\0"))
+        assert self.program.test_run(bytes(14)).retval == 0
+        value = self.told.get(bytes(4))
+        verdict, _, egress, ingress, egress_l7, ingress_l7, refused, match = struct.unpack_from("=6I2B", value)
+        connection = Judged(refused, egress, ingress, match, egress_l7, ingress_l7)
+        egress, ingress, refused, match, undecided = struct.unpack_from("=II3B", value, 28)
+        return connection, verdict, Judged(refused, egress, ingress, match, egress_l7, ingress_l7), bool(undecided)
+
+    def connection(self, *packet):
+        self.packet = packet
+        return self._ask(packet, CONNECT)[0]
+
+    def http(self, _decision, *request):
+        """On the connection that was asked for last."""
+        _, verdict, judged, undecided = self._ask(self.packet, HTTP, request=request)
+        assert (verdict, undecided) == (REFUSES if judged.refused else PASSES, False)
+        return judged
+
+    def unread_http(self):
+        return self._ask(self.packet, HTTP, unread=True)[1:]
+
+    def unreadable(self):
+        return self._ask(self.packet, UNREADABLE)[1:]
+
+    def kafka(self, _decision, key, version, client, topics, unknown=False):
+        _, verdict, judged, undecided = self._ask(
+            self.packet, KAFKA, key_version=key << 16 | version, client=client, topics=topics, unknown=unknown
+        )
+        assert (verdict, undecided) == (REFUSES if judged.refused else PASSES, False)
+        return judged

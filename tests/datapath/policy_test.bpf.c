@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* bpf/policy.h by itself: what test_policy.py writes into `asked` is judged at a test run, the answer is in `told`. */
+#include "policy.h"
+
+struct asked {
+	__u32 operation;
+	__u32 revision;
+	__u32 what;
+	__u32 key_version;
+	__u32 client_length;
+	__u32 topics;
+	__u32 unknown_topic;
+	__u32 topic_length[4];
+	struct tuple tuple; /* end 0 is the source */
+	struct policy_text client;
+	struct policy_text topic[4];
+	struct http_request request;
+};
+
+struct told {
+	__u32 verdict;
+	struct decision connection;
+	struct judgement request;
+	struct policy_kafka kafka;
+};
+
+enum { CONNECT, HTTP, KAFKA, UNREADABLE };
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct asked);
+} asked SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct told);
+} told SEC(".maps");
+
+SEC("tc")
+int judge(struct __sk_buff *skb)
+{
+	__u32 zero = 0;
+	struct asked *in = bpf_map_lookup_elem(&asked, &zero);
+	struct told *out = bpf_map_lookup_elem(&told, &zero);
+
+	if (!in || !out)
+		return -1;
+	policy_judge(&out->connection, &in->tuple, 0, in->what, in->revision);
+	if (in->operation == HTTP)
+		out->verdict = policy_http(&in->request, &out->connection, &out->request);
+	if (in->operation == UNREADABLE)
+		out->verdict = policy_unreadable(&out->connection, &out->request);
+	if (in->operation == KAFKA) {
+		policy_kafka_begin(&out->kafka, &out->connection, in->key_version, &in->client, in->client_length);
+		for (int i = 0; i < 4; i++) {
+			if (i < in->topics)
+				policy_kafka_topic(&out->kafka, &in->topic[i], in->topic_length[i]);
+		}
+		if (in->unknown_topic)
+			policy_kafka_unknown_topic(&out->kafka);
+		out->verdict = policy_kafka_end(&out->kafka, &out->request);
+	}
+	return 0;
+}
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
