@@ -139,26 +139,25 @@ def read_fields(head: bytes, version: int, losses: Losses) -> Fields:
     known = _fields.get(head)
     if known is not None:
         return known
-    faults: list[str] = []
+    faults = Losses()
     fields = _read_fields(head, version, faults)
-    for fault in faults:
-        losses.count("http1", fault)
-    # What is right with a coding depends on the version.
-    if not faults and len(head) <= _MEMO_SIZE and fields.coding is None:
+    if faults.total():
+        losses.merge(faults)
+    elif len(head) <= _MEMO_SIZE and fields.coding is None:  # what is right with a coding depends on the version
         if len(_fields) >= _MEMO_LIMIT:
             _fields.clear()
         _fields[head] = fields
     return fields
 
 
-def _read_fields(head: bytes, version: int, faults: list[str]) -> Fields:
+def _read_fields(head: bytes, version: int, losses: Losses) -> Fields:
     if not FIELDS.fullmatch(head):
-        faults.append("malformed field line")
+        losses.count("http1", "malformed field line")
     host, lengths, codings, upgrade = b"", b"", b"", False
     hosts = 0
     for name, space, value in _CONTROL.findall(head):
         if space:
-            faults.append("white space before colon")  # RFC 9112, 5.1
+            losses.count("http1", "white space before colon")  # RFC 9112, 5.1
         value = value.strip()
         match name.lower():
             case b"host":
@@ -171,24 +170,24 @@ def _read_fields(head: bytes, version: int, faults: list[str]) -> Fields:
             case _:
                 upgrade = True
     if hosts > 1:
-        faults.append("several Host fields")  # RFC 9112, 3.2
+        losses.count("http1", "several Host fields")  # RFC 9112, 3.2
     coding = None
     length: int | None = None
     faulty = False
     if codings:
         coding = codings.rpartition(b",")[2].strip().lower()
         if lengths:  # RFC 9112, 6.1 and 6.3 item 3: Transfer-Encoding overrides
-            faults.append("both Transfer-Encoding and Content-Length")
+            losses.count("http1", "both Transfer-Encoding and Content-Length")
         if version == 10:
-            faults.append("Transfer-Encoding in HTTP/1.0")  # RFC 9112, 6.1
+            losses.count("http1", "Transfer-Encoding in HTTP/1.0")  # RFC 9112, 6.1
     elif lengths:
         values = {value.strip() for value in lengths[1:].split(b",")}
         digits = values.pop()
         if values:
-            faults.append("conflicting Content-Length")  # RFC 9112, 6.3 item 5
+            losses.count("http1", "conflicting Content-Length")  # RFC 9112, 6.3 item 5
             faulty = True
         elif not digits.isdigit() or len(digits.lstrip(b"0")) > _DIGITS_LIMIT:
-            faults.append("invalid Content-Length")
+            losses.count("http1", "invalid Content-Length")
             faulty = True
         else:
             length = int(digits.lstrip(b"0") or b"0")

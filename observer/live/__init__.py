@@ -1,1 +1,0 @@
-"""Live capture: the loop that every tier works in, the tiers, and the choice among them."""
