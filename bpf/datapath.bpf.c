@@ -7,35 +7,14 @@
 #include <linux/pkt_cls.h>
 
 #include "conn.h"
+#include "http.h"
+#include "policy.h"
 #include "message.h"
 #include "packet.h"
 #include "refusal.h"
 #include "snapshot.h"
 
 #define REPLAY_ELSEWHERE 100 /* what replay gets for a frame that user space has to read */
-
-#if __has_include("policy.h")
-#include "policy.h"
-#else
-static __always_inline int policy_connection(struct __sk_buff *skb, struct scratch *s, struct connection *c)
-{
-	return 0;
-}
-#endif
-
-#if __has_include("http.h")
-#include "http.h"
-#else
-static __always_inline int http_detect(struct __sk_buff *skb, struct scratch *s, struct connection *c)
-{
-	return 0;
-}
-
-static __always_inline int http_read(struct __sk_buff *skb, struct scratch *s, struct connection *c)
-{
-	return READ_HAND_OVER;
-}
-#endif
 
 #if __has_include("http2.h")
 #include "http2.h"
@@ -124,7 +103,7 @@ static __always_inline void decide(struct __sk_buff *skb, struct scratch *s, str
 	int side;
 
 	load_payload(skb, s);
-	if ((side = http_detect(skb, s, c)))
+	if ((side = http_detect()))
 		c->l7 = L7_HTTP1;
 	else if ((side = http2_detect(skb, s, c)))
 		c->l7 = L7_HTTP2;
@@ -146,7 +125,7 @@ static __always_inline int read_l7(struct __sk_buff *skb, struct scratch *s, str
 {
 	switch (c->l7) {
 	case L7_HTTP1:
-		return http_read(skb, s, c);
+		return http_read(skb, c);
 	case L7_KAFKA:
 		return kafka_read(skb, s, c);
 	case L7_HTTP2:

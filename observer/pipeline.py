@@ -151,6 +151,7 @@ class Pipeline:
 
     def advance(self, time_ns: int) -> None:
         """End the connections that were silent for too long at this packet time."""
+        self._time_ns = max(self._time_ns, time_ns)
         for connection in self._conntrack.advance(time_ns):
             self._end(connection, time_ns)
         self._append()

@@ -21,7 +21,7 @@ from observer.decode import Packets
 from observer.extra import Extra
 from observer.identity.endpoints import EndpointTable, IpCache
 from observer.l7.detect import Detected
-from observer.l7.http1 import Http1
+from observer.l7.http1 import TRAILER_LIMIT, Http1
 from observer.l7.http1_stream import State
 from observer.l7.message import Message, Side
 from observer.losses import Losses
@@ -213,8 +213,7 @@ class Completion:
         parser = conversation.resume(kind)
         if isinstance(parser, Http1):
             for side in (Side.CLIENT, Side.SERVER):
-                state, line = http_state(head["parser"][side].tolist(), int(head["left"][side]))
-                parser.resume(side, state, int(head["left"][side]), line)
+                parser.resume(side, *http_state(head["parser"][side].tolist(), int(head["left"][side])))
             first, last = int(head["shared"][1]), int(head["shared"][0])
             parser.asked(self._asked(connection.number, range(first, last)))
         else:
@@ -278,14 +277,14 @@ _HTTP_STATES: Final = (
 )
 
 
-def http_state(parser: Sequence[int], left: int) -> tuple[State, bytes]:
-    """The state of one direction as the kernel's parser left it, and the beginning of its unfinished line."""
+def http_state(parser: Sequence[int], left: int) -> tuple[State, int, bytes]:
+    """The state of one direction as the kernel's parser left it, octets to come, and the beginning of its line."""
     state, line = _HTTP_STATES[parser[0]]
     if b"%" in line:
         line %= parser[1] | parser[2] << 32
     if state is State.START and left:
         state = State.BODY
-    return state, line
+    return state, TRAILER_LIMIT - parser[3] if state is State.TRAILER else left, line
 
 
 def waiting_request(pending: Any) -> Message:
