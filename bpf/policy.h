@@ -23,7 +23,7 @@
 #define POLICY_ANYBODY 0    /* every class of peers that has no entry of its own */
 #define POLICY_ANY_STATE (~0U) /* no rule of the set asks for the field */
 #define POLICY_DEAD_STATE 0 /* nothing matches any more */
-#define POLICY_TEXT_SIZE 256
+#define POLICY_TEXT_SIZE 255 /* no topic or client of a rule is longer */
 
 enum { CLASS_MANAGED = 1 << 0, CLASS_INGRESS = 1 << 1, CLASS_EGRESS = 1 << 2 }; /* a workload; selected by policies */
 enum { POLICY_INGRESS = 1, POLICY_EGRESS = 2 }; /* record.Direction */
@@ -93,12 +93,14 @@ struct policy_state {
 	__u16 next[256];
 };
 
+struct kafka_name; /* kafka.h */
+
 struct policy_text {
 	__u8 bytes[POLICY_TEXT_SIZE];
 };
 
 /* A Kafka request while its topics go by. */
-struct policy_kafka {
+struct kafka_judgement {
 	struct decision decision; /* of the connection */
 	__u64 admit[2];		  /* rules whose key, version and client hold: of egress, of ingress */
 	__u64 named[2];		  /* of these, the ones whose topic came */
@@ -106,7 +108,7 @@ struct policy_kafka {
 	__u16 version;
 	__u8 topics;	 /* some came */
 	__u8 missing[2]; /* one came that no such rule names */
-	__u8 pad;
+	__u8 is_wanted;	 /* the connection has L7 rules */
 };
 
 /* Sizes of the inner maps stand as numbers: clang tells of types behind a second pointer by name only. */
@@ -427,17 +429,19 @@ static __always_inline __u32 policy_l7_of(const struct decision *d, int half)
 	return half ? d->ingress_l7 : d->egress_l7;
 }
 
-/* Begin to judge a Kafka request: kafka_rules.deciding, topic by topic. `key_version` is key << 16 | version. */
-__noinline int policy_kafka_begin(struct policy_kafka *k, const struct decision *d, __u32 key_version,
+/* Which rules admit a request but for its topics: kafka_rules.deciding. `key_version` is key << 16 | version. */
+__noinline int policy_kafka_admit(struct kafka_judgement *k, const struct decision *d, __u32 key_version,
 				  const struct policy_text *client, __u32 length)
 {
 	struct policy_set *set;
 
 	if (!k || !d || !client)
 		return 0;
-	*k = (struct policy_kafka){ .decision = *d, .key = key_version >> 16, .version = key_version };
+	*k = (struct kafka_judgement){
+		.decision = *d, .key = key_version >> 16, .version = key_version, .is_wanted = 1
+	};
 	if (length > POLICY_TEXT_SIZE)
-		length = POLICY_TEXT_SIZE; /* no rule asks for so long a one */
+		length = POLICY_TEXT_SIZE; /* one octet more than any rule's: none of them matches */
 	for (int half = 0; half < 2; half++) {
 		if (!policy_l7_of(d, half))
 			continue;
@@ -453,14 +457,8 @@ __noinline int policy_kafka_begin(struct policy_kafka *k, const struct decision 
 	return 0;
 }
 
-/* A topic whose name is not known, or topics that were not read: no rule names them. */
-static __always_inline void policy_kafka_unknown_topic(struct policy_kafka *k)
-{
-	k->topics = k->missing[0] = k->missing[1] = 1;
-}
-
 /* A topic of the request. */
-__noinline int policy_kafka_topic(struct policy_kafka *k, const struct policy_text *topic, __u32 length)
+__noinline int policy_kafka_name(struct kafka_judgement *k, const struct policy_text *topic, __u32 length)
 {
 	struct policy_set *set;
 	__u64 mask;
@@ -482,7 +480,7 @@ __noinline int policy_kafka_topic(struct policy_kafka *k, const struct policy_te
 	return 0;
 }
 
-static __noinline int policy_kafka_half(const struct policy_kafka *k, struct judgement *out, int half)
+static __noinline int policy_kafka_half(const struct kafka_judgement *k, struct judgement *out, int half)
 {
 	struct policy_set *set = policy_set(k->decision.revision, policy_l7_of(&k->decision, half));
 	__u32 direction = half ? POLICY_INGRESS : POLICY_EGRESS;
@@ -505,7 +503,7 @@ static __noinline int policy_kafka_half(const struct policy_kafka *k, struct jud
 }
 
 /* The verdict on the request whose topics have all come. */
-__noinline int policy_kafka_end(const struct policy_kafka *k, struct judgement *out)
+__noinline int policy_kafka_settle(const struct kafka_judgement *k, struct judgement *out)
 {
 	int verdict = POLICY_PASSES;
 
@@ -519,4 +517,28 @@ __noinline int policy_kafka_end(const struct policy_kafka *k, struct judgement *
 	if (verdict == POLICY_PASSES && k->decision.ingress_l7)
 		verdict = policy_kafka_half(k, out, 1);
 	return verdict;
+}
+
+/* What kafka.h calls: begin, each topic as it is read, end; they may lie in different packets. A topic whose name is not
+ * known is told as one that no rule can name. */
+static __always_inline void policy_kafka_begin(struct scratch *s, struct connection *c, struct kafka_judgement *k,
+					       __u16 key, __u16 version, const char *client_id, __u32 length)
+{
+	k->is_wanted = 0;
+	if (c->decision.egress_l7 | c->decision.ingress_l7)
+		policy_kafka_admit(k, &c->decision, (__u32)key << 16 | version, (const struct policy_text *)client_id,
+				   length);
+}
+
+static __always_inline void policy_kafka_topic(struct scratch *s, struct connection *c, struct kafka_judgement *k,
+					       const struct kafka_name *name)
+{
+	const __u8 *octets = (const __u8 *)name; /* its length, then its text */
+
+	policy_kafka_name(k, (const struct policy_text *)(octets + 1), octets[0]);
+}
+
+static __always_inline void policy_kafka_end(struct scratch *s, struct connection *c, struct kafka_judgement *k)
+{
+	policy_kafka_settle(k, &s->judgement);
 }

@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import enum
 import heapq
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from operator import itemgetter
 from typing import Any, Final
+
+import numpy as np
 
 from observer.decode import Packets
 from observer.losses import Losses
@@ -38,6 +41,9 @@ SWEEP_NS: Final = 10_000_000_000
 """Packet time between two looks for what has ended; whether a packet still belongs is exact all the same."""
 
 # No timeout is shorter than REPORT_NS: a packet after one always comes through the slow path of `track`.
+
+LANE_SHIFT: Final = 48
+"""Lanes of `track` as numbers to sort by: the connection's own number is in the lower bits."""
 
 SYN: Final = int(TcpFlag.SYN)
 ACK: Final = int(TcpFlag.ACK)
@@ -220,20 +226,30 @@ class Conntrack:
         """Every connection held, oldest first; none may be opened meanwhile."""
         return iter(self._connections.values())
 
-    def track(self, packets: Packets) -> Iterator[tuple[int, Half, int]]:
-        """Yield (row, half, What bits) of the packets worth it, in order; END carries the row that made room."""
+    def track(
+        self, packets: Packets, lane: Callable[[Connection], int] | None = None
+    ) -> Iterator[tuple[int, Half, int]]:
+        """Yield (row, half, What bits) of the packets worth it, in order; END carries the row that made room.
+
+        With `lane` the packets of connections for which it is not 0 come behind all others, lane by lane and connection
+        by connection: the same work at a stretch takes the processor a fifth less time. It may be given for who keeps
+        nothing in common between such connections and others.
+        """
         get = self._halves.get
         if packets.tunnel is not None and self._askers is None:
             self._askers = {}
-        columns = zip(
-            keys(packets),
+        names = keys(packets)
+        rows: Sequence[int] = range(len(names))
+        columns: Iterable[Sequence[Any]] = (
+            names,
             packets.time_ns.tolist(),
             packets.tcp_flags.tolist(),
             (packets.payload_length + packets.payload_missing).tolist(),
             packets.ip_length.tolist(),
-            strict=True,
         )
-        for row, (key, time_ns, flags, payload, size) in enumerate(columns):
+        if lane is not None and (order := self._order(packets, names, lane)):
+            rows, columns = order, map(itemgetter(*order), columns)
+        for row, key, time_ns, flags, payload, size in zip(rows, *columns, strict=True):
             half = get(key)
             what = 0
             if half is not None and (time_ns >= half.wake_ns or flags & half.watch):
@@ -255,6 +271,27 @@ class Conntrack:
                 what |= DATA
             if what:
                 yield row, half, what
+
+    def _order(self, packets: Packets, names: list[bytes], lane: Callable[[Connection], int]) -> list[int]:
+        """The rows lane by lane; none where they have to stay as they are."""
+        if len(names) < 2 or self._askers is not None:
+            return []
+        last_ns = int(packets.time_ns.max())
+        lanes = dict.fromkeys(names, 0)
+        # Nothing may end in a lane, and so nothing begin: connections are numbered as they begin.
+        if len(self._connections) + len(lanes) > MAX_CONNECTIONS or last_ns - packets.time_ns.min() >= TCP_CLOSED_NS:
+            return []
+        get = self._halves.get
+        for key in lanes:
+            half = get(key)
+            if half is not None and last_ns - half.connection.last_ns < TCP_CLOSED_NS:
+                number = lane(half.connection)
+                lanes[key] = number << LANE_SHIFT | half.connection.number if number else 0
+        for row in np.flatnonzero(packets.tcp_flags & SYN).tolist():
+            for key in (names[row], reverse(names[row])):
+                if key in lanes:
+                    lanes[key] = 0
+        return np.argsort([lanes[key] for key in names], kind="stable").tolist() if any(lanes.values()) else []
 
     def advance(self, time_ns: int) -> Iterator[Connection]:
         """Yield the connections that have ended by silence, each still whole; forget it afterwards."""

@@ -33,6 +33,12 @@ from observer.stream import Assembly, Piece, Stream
 from observer.tag import PolicyMode, Tag, Tagger
 from observer.tuples import KEY, TCP
 
+SYN_OR_FIN: Final = SYN | FIN
+
+LANES: Final = {Detected.HTTP1: 1, Detected.HTTP2: 2, Detected.TLS: 3}
+UNREAD: Final = 4
+"""The lanes of connections whose conversations have nothing in common with others."""
+
 HOLE_NS: Final = 20_000_000
 """How long a hole that the receiver has acknowledged is kept open: a capture may hold an ACK before what it answers."""
 
@@ -119,34 +125,46 @@ class Pipeline:
     def packets(self, packets: Packets) -> None:
         """Take the next packets and append the flows that they make."""
         batch = Batch(packets)
-        times = batch.time_ns
-        for row, half, what in self._conntrack.track(packets):
+        times, flags, sequence = batch.time_ns, batch.tcp_flags, batch.sequence
+        data, start, length, missing = batch.data, batch.start, batch.length, batch.missing
+        rows = self._rows
+        for row, half, what in self._conntrack.track(packets, _lane):
+            rows.place = row
             time_ns = times[row]
             if what == END:
                 self._end(half.connection, time_ns)
                 continue
             # What the bytes say comes first: it may turn the roles that the packet's own flow tells.
             messages: list[Message] | tuple[()] = ()
-            if what != TELL or half.stream is not None:
+            stream: Stream | None = half.stream
+            if what != TELL or stream is not None:
                 protocol = half.connection.protocol
                 if protocol == TCP:
-                    messages = self._segment(batch, row, half, what, time_ns)
+                    if (
+                        what == DATA
+                        and stream is not None
+                        and not flags[row] & SYN_OR_FIN
+                        and not missing[row]
+                        and stream.takes(sequence[row], length[row])
+                    ):  # nearly every segment: the next of its stream
+                        messages = self._feed(half, bytes(data[start[row] : start[row] + length[row]]), time_ns)
+                    else:
+                        messages = self._segment(batch, row, half, what, time_ns)
                 elif protocol == UDP:
-                    start = batch.start[row]
-                    datagram = bytes(batch.data[start : start + batch.length[row]])
-                    messages = self._feed(half, (datagram,), time_ns)
+                    messages = self._feed(half, bytes(data[start[row] : start[row] + length[row]]), time_ns)
                 else:
                     half.wants_payload = False
                 if messages and messages[-1].kind is TLS:
                     # No flow of its own: Hubble has no kind for it. The packet is told, with what its hello says.
-                    what |= self._greet(half, messages.pop(), batch.tcp_flags[row], what)
+                    what |= self._greet(half, messages.pop(), flags[row], what)
             if what & TELL:
                 connection = half.connection
-                self._rows.packet(batch, row, half, connection.tag or self._tag(connection), time_ns)
+                rows.packet(batch, row, half, connection.tag or self._tag(connection), time_ns)
             for message in messages:
                 self._message(half.connection, message, time_ns)
         if times:
             self._time_ns = max(self._time_ns, times[-1])
+        rows.place = len(times)
         self.advance(self._time_ns)
 
     def advance(self, time_ns: int) -> None:
@@ -181,7 +199,7 @@ class Pipeline:
             start, length, missing = batch.start[row], batch.length[row], batch.missing[row]
             pieces = stream.segment(sequence & 0xFFFFFFFF, bytes(batch.data[start : start + length]), missing)
             if pieces:
-                messages += self._feed(half, pieces, time_ns)
+                messages += self._read(half, pieces, time_ns)
             if stream.waits and (pieces or not half.other.wants_acks):
                 stream.hole_ns = time_ns
                 half.other.want_acks(True)
@@ -202,41 +220,39 @@ class Pipeline:
             return []
         pieces = stream.acknowledged(acknowledgment)
         stream.hole_ns = time_ns if pieces else stream.hole_ns
-        return self._feed(half.other, pieces, time_ns)
+        return self._read(half.other, pieces, time_ns)
 
-    def _feed(self, half: Half, pieces: Sequence[Piece], time_ns: int) -> list[Message]:
-        """Give the conversation what one side has said."""
-        connection = half.connection
-        conversation: Conversation | None = connection.conversation
-        if conversation is None:
-            conversation = self._meet(connection)
+    def _read(self, half: Half, pieces: Sequence[Piece], time_ns: int) -> list[Message]:
+        """Give the conversation what one side has said, gaps included."""
+        conversation: Conversation = half.connection.conversation or self._meet(half.connection)
         messages: list[Message] = []
         for piece in pieces:
             if isinstance(piece, int):
                 conversation.gap(half.side, piece)
-            elif messages:
-                messages += conversation.feed(half.side, piece, time_ns)
             else:
-                messages = conversation.feed(half.side, piece, time_ns)
-        if connection.asker is None and conversation.kind is not MORE:
-            _learn(connection, conversation)
-        if conversation.opaque:
-            _let_go(connection.client)
-            _let_go(connection.server)
-            connection.conversation = None
-        elif conversation.is_datagram and conversation.idle:
-            connection.conversation = None
+                messages += conversation.feed(half.side, piece, time_ns)
+        _settle(half.connection, conversation)
+        return messages
+
+    def _feed(self, half: Half, data: bytes, time_ns: int) -> list[Message]:
+        """The same, of bytes without gaps."""
+        connection = half.connection
+        conversation: Conversation = connection.conversation or self._meet(connection)
+        messages = conversation.feed(half.side, data, time_ns)
+        if connection.asker is None or conversation.opaque or conversation.is_datagram:
+            _settle(connection, conversation)
         return messages
 
     def _meet(self, connection: Connection) -> Conversation:
-        ports = connection.client_port, connection.server_port
+        key = connection.client.key
+        ports = key[32] << 8 | key[33], key[34] << 8 | key[35]
         asker = connection.asker or connection.client
         conversation = Conversation(
             self.losses,
             ports,
             is_datagram=connection.protocol == UDP,
             topic_ids=self._topic_ids,
-            ends=(connection.client_ip, connection.server_ip),
+            ends=(key[:16], key[16:32]),
             roles_known=connection.asker is not None,
         )
         connection.conversation = conversation
@@ -267,7 +283,7 @@ class Pipeline:
         messages: list[Message] = []
         for half in (connection.client, connection.server):
             if half.stream is not None:
-                messages += self._feed(half, half.stream.flush(), time_ns)
+                messages += self._read(half, half.stream.flush(), time_ns)
             messages += self._close(half)
         for message in messages:
             if message.kind is not TLS:  # there is no packet any more to tell a hello with
@@ -291,9 +307,10 @@ class Pipeline:
         tag: Tag = self._tagger.tag(connection)
         connection.tag = tag
         if self._names:
-            client, server, place = connection.client_ip, connection.server_ip, _place(connection.client.key)
-            client_names = self._names.lookup(place + server, client, connection.last_ns)
-            server_names = self._names.lookup(place + client, server, connection.last_ns)
+            key, time_ns = connection.client.key, connection.last_ns
+            client, server, place = key[:16], key[16:32], _place(key)
+            client_names = self._names.lookup(place + server, client, time_ns)
+            server_names = self._names.lookup(place + client, server, time_ns)
             if client_names or server_names:
                 connection.notes = Notes(client_names, server_names)
         return tag
@@ -339,6 +356,32 @@ def replay_batches(
         decoder.finish()
         pipeline.finish()
         yield
+
+
+def _lane(connection: Connection) -> int:
+    """Where the connection's packets may be read apart from others (Conntrack.track): 0 is nowhere.
+
+    Not before it is known what it speaks and to whom, nor where answers name addresses or topics to other connections.
+    What begins to do so behind a CONNECT teaches the others from the next batch on.
+    """
+    conversation: Conversation | None = connection.conversation
+    if connection.tag is None:
+        return 0
+    if conversation is None:
+        return 0 if connection.client.wants_payload or connection.server.wants_payload else UNREAD
+    return LANES.get(conversation.kind, 0)
+
+
+def _settle(connection: Connection, conversation: Conversation) -> None:
+    """Note what the bytes have said of the connection, and let go of what is read to its end."""
+    if connection.asker is None and conversation.kind is not MORE:
+        _learn(connection, conversation)
+    if conversation.opaque:
+        _let_go(connection.client)
+        _let_go(connection.server)
+        connection.conversation = None
+    elif conversation.is_datagram and conversation.idle:
+        connection.conversation = None
 
 
 def _learn(connection: Connection, conversation: Conversation) -> None:

@@ -7,6 +7,7 @@ every message of a half has in common is laid out once and kept with the half. K
 from __future__ import annotations
 
 import struct
+from operator import itemgetter
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -41,6 +42,15 @@ _COMMON: Final = struct.Struct("<24x Q 12x 6I")
 _PLACE: Final = struct.Struct("<32s 12x 3H 2x H")
 _TEXT: Final = struct.Struct(f"<4B 16x {TEXT_SIZE}s")
 _ENDS: Final = struct.Struct(">3H3B")  # a key behind its addresses
+RAW: Final = np.dtype(f"V{RECORD_SIZE}")
+"""A record without its fields: numpy copies structures field by field, and this in one go."""
+
+ROWS: Final = 4_096
+"""Rows that there is room for at first."""
+
+TEXTS_LIMIT: Final = 1_024
+"""Texts of messages kept as they stand in a record: most come again, with the response at the latest."""
+
 ADDRESSES: Final = 32
 """Bytes of a key that are both addresses."""
 
@@ -103,20 +113,28 @@ class Rows:
     """The rows of one batch, until they are taken."""
 
     def __init__(self) -> None:
-        self._rows: list[bytes] = []
+        self.place = 0
+        """The caller's place of the rows that are made next: they are taken in the order of their places."""
+        self._places: list[int] = []
+        self._buffer = bytearray(ROWS * RECORD_SIZE)  # the rows; an object for each would take longer
+        self._end = 0
         self._extras: list[tuple[int, Extra]] = []
-        self._texts: tuple[bytes, ...] = ()
-        self._text, self._cut = _text(())
+        self._texts: dict[tuple[bytes, ...], tuple[bytes, bool]] = {}
 
     def __len__(self) -> int:
         """Rows made since the last were taken."""
-        return len(self._rows)
+        return len(self._places)
 
     def take(self) -> tuple[Records, list[tuple[int, Extra]]]:
         """The records and extras made so far; the next row begins a batch."""
-        rows, extras = self._rows, self._extras
-        self._rows, self._extras = [], []
-        return np.frombuffer(b"".join(rows), RECORD), extras
+        extras, places = self._extras, np.array(self._places)
+        self._extras, self._places, self._end = [], [], 0
+        records = np.frombuffer(self._buffer, RAW, len(places))
+        if (places[1:] >= places[:-1]).all():
+            return records.copy().view(RECORD), extras
+        order = np.argsort(places, kind="stable")
+        behind = np.argsort(order).tolist()
+        return records[order].view(RECORD), sorted([(behind[row], extra) for row, extra in extras], key=itemgetter(0))
 
     def packet(self, batch: Batch, row: int, half: Half, tag: Tag, time_ns: int) -> None:
         """Add the L3_L4 flow of one packet."""
@@ -150,15 +168,19 @@ class Rows:
         if half.outer is not None or connection.notes is not None:
             flags = EXTRA
             tunnel, vni = self._annotate(Extra(), half)
-        self._rows.append(
-            _TOLD.pack(
-                time_ns, half.bytes, connection.number, half.packets & 0xFFFFFFFF,
-                source, destination, source_identity, destination_identity, egress_rule, ingress_rule,
-                present, flags, vni, key[:ADDRESSES], source_mac, destination_mac,
-                source_port, destination_port, vlan, batch.tcp_flags[row], drop_reason,
-                family, protocol, L3_L4, event_type, sub_type, verdict, direction, is_reply,
-                match, half.reason, icmp_type, icmp_code, tunnel,
-            )
+        start = self._end
+        if start == len(self._buffer):
+            self._buffer += bytes(start)
+        self._end = start + RECORD_SIZE
+        self._places.append(self.place)
+        _TOLD.pack_into(
+            self._buffer, start,
+            time_ns, half.bytes, connection.number, half.packets & 0xFFFFFFFF,
+            source, destination, source_identity, destination_identity, egress_rule, ingress_rule,
+            present, flags, vni, key[:ADDRESSES], source_mac, destination_mac,
+            source_port, destination_port, vlan, batch.tcp_flags[row], drop_reason,
+            family, protocol, L3_L4, event_type, sub_type, verdict, direction, is_reply,
+            match, half.reason, icmp_type, icmp_code, tunnel,
         )  # fmt: skip
 
     def message(
@@ -171,11 +193,12 @@ class Rows:
             if half.connection.protocol == TCP:  # others have few messages each, and are many
                 half.common = common
         _, _, ends, place, judged, has_vlan = common
-        if message.texts is not self._texts:  # a response has those of its request, and often comes next
-            if message.texts != self._texts:
-                self._text, self._cut = _text(message.texts)
-            self._texts = message.texts
-        cut = self._cut
+        texts = self._texts.get(message.texts)
+        if texts is None:
+            if len(self._texts) >= TEXTS_LIMIT:
+                self._texts.clear()
+            texts = self._texts[message.texts] = _text(message.texts)
+        text, cut = texts
         present, flags = HAS_VLAN | IS_REPLY if has_vlan else IS_REPLY, L7_INCOMPLETE if message.incomplete else 0
         code, method, number, latency_ns = message.code, message.method, message.id, message.latency_ns
         if code is None:
@@ -201,7 +224,9 @@ class Rows:
             extra = Extra(message.texts if cut else (), head, dns)
             extra.extension = extension
             if asked is not None and asked.head:
-                extra.trace_id = trace_id_of(asked.head)
+                if asked.trace_id is None:
+                    asked.trace_id = trace_id_of(asked.head)
+                extra.trace_id = asked.trace_id
         grpc_status = 0
         if kind is GRPC and extension:
             status = extension["grpc"].get("status")
@@ -213,18 +238,22 @@ class Rows:
             flags |= EXTRA
             tunnel, vni = self._annotate(extra or Extra(), half)
         elif extra is not None:
-            self._extras.append((len(self._rows), extra))
-        self._rows.append(
-            _MESSAGE.pack(
-                time_ns, latency_ns if latency_ns > 0 else 0, ends, number & 0xFFFFFFFF, present, flags, vni, place,
-                code & 0xFFFF, message.version & 0xFFFF, method & 0xFFFF,
-                judged, message.type is RESPONSE, kind, message.type, judgement.match, grpc_status, tunnel, self._text,
-            )
+            self._extras.append((len(self._places), extra))
+        start = self._end
+        if start == len(self._buffer):
+            self._buffer += bytes(start)
+        self._end = start + RECORD_SIZE
+        self._places.append(self.place)
+        _MESSAGE.pack_into(
+            self._buffer, start,
+            time_ns, latency_ns if latency_ns > 0 else 0, ends, number & 0xFFFFFFFF, present, flags, vni, place,
+            code & 0xFFFF, message.version & 0xFFFF, method & 0xFFFF,
+            judged, message.type is RESPONSE, kind, message.type, judgement.match, grpc_status, tunnel, text,
         )  # fmt: skip
 
     def _annotate(self, extra: Extra, half: Half) -> tuple[int, int]:
         """Add the extra of the next row, with what is noted of its connection; the record's tunnel and VNI."""
-        self._extras.append((len(self._rows), annotate(extra, half)))
+        self._extras.append((len(self._places), annotate(extra, half)))
         return (0, 0) if extra.tunnel is None else (extra.tunnel.protocol, extra.tunnel.vni)
 
 

@@ -71,6 +71,13 @@ class Stream:
             # One turn up, so that what lies before the start has a position too.
             self._next = sequence + 1 + (1 << 32)
 
+    def takes(self, sequence: int, size: int) -> bool:
+        """Whether these `size` bytes are the next, nothing waits and no end is known; then they count as given."""
+        if self._starts or self._end >= 0 or self._next & MASK != sequence or self._next < 0:
+            return False
+        self._next += size
+        return True
+
     def segment(self, sequence: int, data: bytes, missing: int = 0) -> Sequence[Piece]:
         """Take a segment, `missing` bytes behind `data` not captured; give what can be read now, in order.
 

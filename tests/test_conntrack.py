@@ -301,3 +301,43 @@ def test_acknowledgments_are_given_while_wanted():
         seen.append((row, what))
         half.want_acks(row < 3)
     assert seen == [(0, What.TELL), (1, What.ACK), (2, What.ACK), (3, What.ACK), (5, What.TELL)]
+
+
+def lanes(*rows, known=()):
+    """Rows in the order in which they are tracked, where the client's port is the lane of a connection."""
+    table = Conntrack(Losses())
+    for _ in table.track(batch(*known)):
+        pass
+    return [row for row, _, _ in table.track(batch(*rows), lambda connection: connection.client_port - 50_000)]
+
+
+ONE, TWO, NONE = "10.0.0.1:50001", "10.0.0.1:50002", "10.0.0.1:50000"
+KNOWN = [tcp(ONE, B, "S"), tcp(TWO, B, "S"), tcp(NONE, B, "S"), *connection("10.0.0.9:50001", B, first=1)[:2]]
+MIXED = [
+    tcp(TWO, B, "A", b"x", at=1),
+    tcp(ONE, B, "A", b"x", at=1),
+    tcp("10.0.0.9:50001", B, "A", b"x", at=1),
+    tcp(NONE, B, "A", b"x", at=1),
+    tcp(B, ONE, "A", b"x", at=1),
+]
+
+
+@pytest.mark.parametrize(
+    ("rows", "order"),
+    [
+        pytest.param(MIXED, [3, 1, 4, 2, 0], id="lane by lane, connection by connection, none first"),
+        pytest.param([*MIXED, tcp(TWO, B, "SA", b"x", at=1)], [0, 3, 5, 1, 4, 2], id="a SYN may begin another"),
+        pytest.param([*MIXED, tcp(NONE, B, "A", b"x", at=11)], [0, 1, 2, 3, 4, 5], id="a connection may have ended"),
+        pytest.param([*MIXED[:2], tcp(NONE, B, "A", b"x", at=10)], [0, 1, 2], id="seconds within one batch"),
+        pytest.param([tcp(C, B, "S"), udp(C, B, b"x")], [0, 1], id="nothing in a lane"),
+    ],
+)
+def test_lanes(rows, order):
+    assert lanes(*rows, known=KNOWN) == order
+
+
+def test_rows_stay_in_order_where_the_table_may_become_full(monkeypatch):
+    monkeypatch.setattr(conntrack, "MAX_CONNECTIONS", 9)
+    assert lanes(*MIXED, known=KNOWN) == [3, 1, 4, 2, 0]
+    monkeypatch.setattr(conntrack, "MAX_CONNECTIONS", 8)
+    assert lanes(*MIXED, known=KNOWN) == [0, 1, 2, 3, 4]

@@ -2,6 +2,7 @@ import random
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from observer import conntrack, pipeline
+from observer.decode import Decoder
 from observer.errors import CaptureError
 from observer.extra import header_fields
 from observer.identity.endpoints import Endpoint, EndpointTable, IpCache
@@ -27,6 +29,7 @@ from observer.record import (
     Verdict,
     unpack_text,
 )
+from observer.sources.pcap import open_capture
 from observer.store import Store
 from observer.tag import PolicyMode
 from tests.packets import SECOND, START, Packet, address, batch, connection, icmp, ip_packet, pcap, tcp, udp
@@ -61,6 +64,7 @@ spec:
   - toEntities: [all]
 """
 
+PCAPS = Path(__file__).parents[1] / "fixtures" / "pcaps"
 L34, L7 = FlowType.L3_L4, FlowType.L7
 
 
@@ -528,3 +532,24 @@ def test_replay_that_is_stopped_before_reads_nothing(capture):
     for realtime in (False, True):
         replay(capture, seen.pipeline, stop=stop, realtime=realtime)
     assert len(seen.store) == 0
+
+
+@pytest.mark.parametrize("size", [5, 64])
+@pytest.mark.parametrize("kind", ["http1", "http2", "grpc", "kafka", "tcp", "tls", "tunnel"])
+def test_lanes_change_no_record(kind, size, monkeypatch):
+    def read():
+        observer = Observer()
+        for path in sorted(PCAPS.glob(f"{kind}-*.pcap")):
+            decoder = Decoder(observer.store.losses)
+            with open_capture(path, observer.store.losses) as capture:
+                for frames in capture.frames(size):
+                    observer.pipeline.packets(decoder.decode(frames))
+            observer.pipeline.finish()
+        rows = observer.store.take(np.arange(observer.store.next))
+        return rows[0].tobytes(), rows[1], observer.store.losses.snapshot()
+
+    together = read()
+    used = []
+    monkeypatch.setattr(pipeline, "_lane", lambda connection, lane=pipeline._lane: used.append(lane(connection)) or 0)
+    assert together == read()
+    assert kind in ("kafka", "tunnel") or any(used)

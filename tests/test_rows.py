@@ -1,5 +1,7 @@
 """Rows against the record's own layout: every field that a row sets stands where record.RECORD has it."""
 
+from dataclasses import replace
+
 import pytest
 
 from observer.conntrack import Connection, Half
@@ -7,7 +9,7 @@ from observer.extra import DnsAnswer
 from observer.l7.message import Message, Side
 from observer.policy.engine import Decision
 from observer.record import Direction, L7Kind, L7Type, PolicyMatch, Present, unpack_text
-from observer.rows import Rows
+from observer.rows import ROWS, TEXTS_LIMIT, Rows
 from observer.tag import Ends, Judgement, Tag
 from observer.tuples import KEY
 
@@ -98,3 +100,35 @@ def test_what_has_no_room_in_a_record_is_an_extra_of_its_row() -> None:
     records, extras = rows.take()
     assert [(row, extra.dns, extra.texts) for row, extra in extras] == [(1, answer, (b"x" * 300,))]
     assert records["flags"].tolist() == [0, 3]
+
+
+def test_more_texts_than_are_kept_stay_right() -> None:
+    rows = Rows()
+    asked = [replace(REQUEST, texts=(b"/%d" % number, b"host")) for number in range(TEXTS_LIMIT + 2)]
+    for message in (*asked, *asked):
+        rows.message(half(), message, message, TAG, JUDGEMENT, 9)
+        assert len(rows._texts) <= TEXTS_LIMIT
+    records, _ = rows.take()
+    assert [unpack_text(record)[0] for record in records] == [message.texts[0] for message in asked] * 2
+
+
+def test_more_rows_than_there_was_room_for_at_first() -> None:
+    rows = Rows()
+    one = half()
+    for number in range(ROWS + 1):
+        rows.message(one, replace(REQUEST, id=number), REQUEST, TAG, JUDGEMENT, number)
+    records, _ = rows.take()
+    assert records["l7_id"].tolist() == records["time_ns"].tolist() == list(range(ROWS + 1))
+    rows.message(one, REQUEST, REQUEST, TAG, JUDGEMENT, 9)
+    assert records["time_ns"].tolist() == list(range(ROWS + 1))  # what was taken stays
+
+
+def test_rows_are_taken_in_the_order_of_their_places_with_their_extras() -> None:
+    rows = Rows()
+    one = half()
+    for place, number in ((5, 50), (5, 51), (2, 20), (9, 90), (2, 21)):
+        rows.place = place
+        rows.message(one, replace(REQUEST, id=number, head=b"%d" % number), None, TAG, JUDGEMENT, number)
+    records, extras = rows.take()
+    assert records["l7_id"].tolist() == [20, 21, 50, 51, 90]
+    assert [(row, extra.head) for row, extra in extras] == [(0, b"20"), (1, b"21"), (2, b"50"), (3, b"51"), (4, b"90")]

@@ -83,7 +83,7 @@ class StatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class StatusResponse(_message.Message):
-    __slots__ = ("server", "node_name", "tier", "tier_reason", "losses", "policy_mode", "record_layout")
+    __slots__ = ("server", "node_name", "tier", "tier_reason", "losses", "policy_mode", "record_layout", "attached", "pressures")
     SERVER_FIELD_NUMBER: _ClassVar[int]
     NODE_NAME_FIELD_NUMBER: _ClassVar[int]
     TIER_FIELD_NUMBER: _ClassVar[int]
@@ -91,6 +91,8 @@ class StatusResponse(_message.Message):
     LOSSES_FIELD_NUMBER: _ClassVar[int]
     POLICY_MODE_FIELD_NUMBER: _ClassVar[int]
     RECORD_LAYOUT_FIELD_NUMBER: _ClassVar[int]
+    ATTACHED_FIELD_NUMBER: _ClassVar[int]
+    PRESSURES_FIELD_NUMBER: _ClassVar[int]
     server: _observer_pb2.ServerStatusResponse
     node_name: str
     tier: str
@@ -98,7 +100,19 @@ class StatusResponse(_message.Message):
     losses: _containers.RepeatedCompositeFieldContainer[LossCount]
     policy_mode: str
     record_layout: int
-    def __init__(self, server: _Optional[_Union[_observer_pb2.ServerStatusResponse, _Mapping]] = ..., node_name: _Optional[str] = ..., tier: _Optional[str] = ..., tier_reason: _Optional[str] = ..., losses: _Optional[_Iterable[_Union[LossCount, _Mapping]]] = ..., policy_mode: _Optional[str] = ..., record_layout: _Optional[int] = ...) -> None: ...
+    attached: _containers.RepeatedScalarFieldContainer[str]
+    pressures: _containers.RepeatedCompositeFieldContainer[Pressure]
+    def __init__(self, server: _Optional[_Union[_observer_pb2.ServerStatusResponse, _Mapping]] = ..., node_name: _Optional[str] = ..., tier: _Optional[str] = ..., tier_reason: _Optional[str] = ..., losses: _Optional[_Iterable[_Union[LossCount, _Mapping]]] = ..., policy_mode: _Optional[str] = ..., record_layout: _Optional[int] = ..., attached: _Optional[_Iterable[str]] = ..., pressures: _Optional[_Iterable[_Union[Pressure, _Mapping]]] = ...) -> None: ...
+
+class Pressure(_message.Message):
+    __slots__ = ("table", "entries", "most")
+    TABLE_FIELD_NUMBER: _ClassVar[int]
+    ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    MOST_FIELD_NUMBER: _ClassVar[int]
+    table: str
+    entries: int
+    most: int
+    def __init__(self, table: _Optional[str] = ..., entries: _Optional[int] = ..., most: _Optional[int] = ...) -> None: ...
 
 class LossCount(_message.Message):
     __slots__ = ("stage", "reason", "number")

@@ -10,21 +10,22 @@ import click
 FILE: Final = click.Path(path_type=Path)
 
 
-def capture_options(*, required: bool = False) -> list[click.Option]:
-    """--pcap, --identities, --policy, --policy-mode."""
+def capture_options(*, live: bool = False) -> list[click.Option]:
+    """--pcap, --identities, --policy, --policy-mode; `live` where interfaces are captured from without --pcap."""
+    mode = (
+        "What policy denies is AUDIT, or DROPPED and, live, refused.  [default: audit; enforce over a capture]"
+        if live
+        else "What policy denies is AUDIT, or DROPPED (default)."
+    )
     return [
-        click.Option(
-            ["--pcap"], type=FILE, required=required, metavar="FILE", help="Read this capture (pcap, pcapng, .gz)."
-        ),
-        click.Option(["--identities"], type=FILE, metavar="FILE", help="Who is behind the capture's addresses."),
-        click.Option(
-            ["--policy"], type=FILE, multiple=True, metavar="FILE|DIR", help="Policies that judge the capture."
-        ),
+        click.Option(["--pcap"], type=FILE, metavar="FILE", help="Read this capture (pcap, pcapng, .gz)."),
+        click.Option(["--identities"], type=FILE, metavar="FILE", help="Who is behind the addresses."),
+        click.Option(["--policy"], type=FILE, multiple=True, metavar="FILE|DIR", help="Policies that judge the flows."),
         click.Option(
             ["--policy-mode"],
             type=click.Choice(["audit", "enforce"]),
-            default="enforce",
-            help="What policy denies is AUDIT, or DROPPED (default).",
+            default=None if live else "enforce",
+            help=mode,
         ),
     ]
 

@@ -12,7 +12,7 @@ from observer.cli.command import run
 
 COMMANDS: Final = {
     "observe": "Print flows of a server or a capture.",
-    "serve": "Serve the flows of a capture over Hubble's Observer API.",
+    "serve": "Serve the flows of this node, or of a capture, over Hubble's Observer API.",
     "status": "Print what a server is and what it has lost.",
     "tui": "Look at flows on the whole screen.",
     "demo": "Show the main job: a capture, a server, and the requests that policy refused.",

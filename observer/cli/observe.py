@@ -1,30 +1,40 @@
 """`observe`: print the flows of a server or a capture, with the stock CLI's flags, output and exit codes.
 
-The command line becomes one GetFlowsRequest; what answers it is a `Source`. Our additions: `--pcap` and what belongs to
-it, `--dns-query` and `--reply`.
+The command line becomes one GetFlowsRequest; what answers it is a `Source`. Our additions: an expression of the filter
+language, `--pcap` and what belongs to it, `--dns-query` and `--reply`.
 """
 
 from __future__ import annotations
 
 import sys
 import time
+import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from observer.api import observer_pb2
 from observer.cli.capture_options import capture_options, server_option
-from observer.cli.command import ORDER, Command, say_losses, warn
+from observer.cli.command import ORDER, Command, fail, say_losses, warn
 from observer.cli.observe_filters import FLAGS, FlowFilters, raw_filters
 from observer.cli.observe_time import parse_time
-from observer.errors import ConfigError
+from observer.errors import ConfigError, FilterError
+
+if TYPE_CHECKING:  # numpy and more, which most command lines do without
+    from observer.client.source import Source
+    from observer.filters.expression import Expression
+
+Response = observer_pb2.GetFlowsResponse
 
 DEFAULT_LAST: Final = 20
 """How many flows a server is asked for when nothing else is said."""
 ALL: Final = 2**64 - 1
 MAX_COUNT: Final = 2**64 - 1
+SHOWN_BEFORE: Final = 60
+"""Characters of an expression shown before a mistake."""
+SHOWN_AFTER: Final = 40
 OUTPUTS: Final = {
     "compact": "compact",
     "dict": "dict",
@@ -89,6 +99,12 @@ SECTIONS: Final[dict[str, list[click.Option]]] = {
     ],
     "Source": [server_option(), *capture_options()],
 }
+EXPRESSION_HELP: Final = (
+    "EXPRESSION filters, beside the flags: `observe 'to-pod=shop/cart and not dns'`. Tests are FIELD OPERATOR VALUE, a "
+    'protocol, a word or "text" that pod, address, domain name or summary holds, or /expression/; they join by and '
+    "(also by nothing), or, not and parentheses. What a server's filters can say is asked of the server, the rest is "
+    "judged here; --first and --last count flows that pass both, and ask for more until there are so many, or no more."
+)
 
 
 class ObserveCommand(Command):
@@ -104,6 +120,12 @@ class ObserveCommand(Command):
             records = [record for option in options if (record := option.get_help_record(ctx))]
             with formatter.section(title):
                 formatter.write_dl(records)
+        from observer.filters.fields import TABLE
+
+        with formatter.section("Expression"):
+            formatter.write_text(EXPRESSION_HELP)
+        with formatter.section("Fields of expressions; from- and to- before those marked * mean one end"):
+            formatter.write_dl([(f"{field.name}{'*' * field.sided}", field.help) for field in TABLE])
 
 
 def flow_filters(ctx: click.Context) -> FlowFilters:
@@ -119,8 +141,11 @@ def _values(ctx: click.Context, name: str) -> Sequence[str]:
     return value if constant is None else [constant] * value
 
 
-def flows_request(ctx: click.Context, now_ns: int) -> observer_pb2.GetFlowsRequest:
-    """The request that this command line means; ConfigError or FilterError if it makes no sense."""
+def flows_request(ctx: click.Context, now_ns: int) -> tuple[observer_pb2.GetFlowsRequest, Expression | None]:
+    """The request that this command line means, and what is left to judge here.
+
+    ConfigError or FilterError if it makes no sense.
+    """
     options = ctx.params
     first, last, every, follow = (options[name] for name in ("first", "last", "all", "follow"))
     for one, other, told in (
@@ -147,11 +172,46 @@ def flows_request(ctx: click.Context, now_ns: int) -> observer_pb2.GetFlowsReque
         elif not last and not follow and options["pcap"] is None:
             request.number = DEFAULT_LAST
     filters = flow_filters(ctx)
-    request.whitelist.extend([*filters.allow(), *raw_filters("allowlist", options["allowlist"])])
-    request.blacklist.extend([*filters.deny(), *raw_filters("denylist", options["denylist"])])
+    allow = [*filters.allow(), *raw_filters("allowlist", options["allowlist"])]
+    deny = [*filters.deny(), *raw_filters("denylist", options["denylist"])]
+    local = None
+    if options["expression"]:
+        from observer.filters.expression import Expression, split
+
+        halves = split(_expression(" ".join(options["expression"])).tree, allow, deny)
+        allow, deny = list(halves.whitelist), list(halves.blacklist)
+        local = Expression(halves.local)
+    request.whitelist.extend(allow)
+    request.blacklist.extend(deny)
     if paths := _field_mask(options):
         request.field_mask.paths.extend(paths)
-    return request
+    return request, None if local is None or local.matches_all else local
+
+
+def _expression(text: str) -> Expression:
+    """Read an expression; one that is wrong is shown with what is wrong in it, and ends the command."""
+    from observer.filters.expression import Expression
+
+    try:
+        return Expression.parse(text)
+    except FilterError as error:
+        if error.position is None:
+            raise
+        click.echo("\n".join(pointed_at(text, error.position)), err=True)
+        fail(str(error))
+
+
+def pointed_at(text: str, position: int) -> tuple[str, str]:
+    """A text and a line with a caret under one of its characters; what is far from it is left out."""
+    from observer.printer import escape
+
+    start = max(0, position - SHOWN_BEFORE)
+    before, after = escape(text[start:position]), escape(text[position : position + SHOWN_AFTER])
+    wide = sum(unicodedata.east_asian_width(character) in "WF" for character in before)
+    marks = sum(unicodedata.combining(character) > 0 for character in before)
+    lead = "..." if start else ""
+    more = "..." if position + SHOWN_AFTER < len(text) else ""
+    return f"  {lead}{before}{after}{more}", " " * (2 + len(lead) + len(before) + wide - marks) + "^"
 
 
 def _field_mask(options: dict[str, Any]) -> list[str]:
@@ -175,22 +235,37 @@ def raw_filters_yaml(request: observer_pb2.GetFlowsRequest) -> str:
 def observe(**options: Any) -> None:
     """Print flows: the last 20 of a server, or all of a capture.
 
-    Flags and output are those of `hubble observe`.
+    Flags and output are those of `hubble observe`; EXPRESSION is a filter in one text.
     """
     ctx = click.get_current_context()
     if OUTPUTS[options["output"]] == "table" and options["follow"]:
         raise ConfigError("table output format is not compatible with follow mode")
-    request = flows_request(ctx, time.time_ns())
+    request, local = flows_request(ctx, time.time_ns())
     if options["print_raw_filters"]:
+        from observer.printer import escape
+
         click.echo(raw_filters_yaml(request))
+        if local is not None:
+            click.echo(f"# judged by observe: {escape(str(local))}")
         return
     if options["pcap"] is None:
-        _from_server(ctx, request)
+        _from_server(ctx, request, local)
     else:
-        _from_capture(ctx, request)
+        _from_capture(ctx, request, local)
 
 
-def _from_server(ctx: click.Context, request: observer_pb2.GetFlowsRequest) -> None:
+def _answers(
+    source: Source, request: observer_pb2.GetFlowsRequest, local: Expression | None, *, again: bool
+) -> Iterator[Response]:
+    """What the source answers, less what is judged here and does not pass."""
+    if local is None:
+        return source.get_flows(request)
+    from observer.cli.observe_local import LocalAnswers
+
+    return iter(LocalAnswers(source.get_flows, request, local, again=again))
+
+
+def _from_server(ctx: click.Context, request: observer_pb2.GetFlowsRequest, local: Expression | None) -> None:
     from observer.client import open_server
 
     for name in ("identities", "policy", "policy_mode"):
@@ -198,10 +273,10 @@ def _from_server(ctx: click.Context, request: observer_pb2.GetFlowsRequest) -> N
             flag = name.replace("_", "-")
             raise ConfigError(f"--{flag} needs --pcap; a server judges by what it was started with")
     with closing(open_server(ctx.params["server"])) as source:
-        _print(ctx.params, source.get_flows(request), flush=request.follow)
+        _print(ctx.params, _answers(source, request, local, again=True), flush=request.follow)
 
 
-def _from_capture(ctx: click.Context, request: observer_pb2.GetFlowsRequest) -> None:
+def _from_capture(ctx: click.Context, request: observer_pb2.GetFlowsRequest, local: Expression | None) -> None:
     from observer.cli.progress import Progress
     from observer.client import open_capture_source
 
@@ -219,7 +294,7 @@ def _from_capture(ctx: click.Context, request: observer_pb2.GetFlowsRequest) -> 
     with closing(source):
         for warning in source.warnings if not options["silent_errors"] else ():
             warn(warning)
-        _print(options, progress.around(source.get_flows(request)))
+        _print(options, progress.around(_answers(source, request, local, again=False)))
         if not options["silent_errors"]:
             say_losses(source.status().losses, of=str(options["pcap"]))
 
@@ -261,7 +336,10 @@ def _given(ctx: click.Context, name: str) -> bool:
 command = ObserveCommand(
     "observe",
     callback=observe,
-    params=[option for options in SECTIONS.values() for option in options],
+    params=[
+        *(option for options in SECTIONS.values() for option in options),
+        click.Argument(["expression"], nargs=-1, metavar="[EXPRESSION]"),
+    ],
     help=observe.__doc__,
     context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 120},
 )

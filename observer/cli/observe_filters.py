@@ -7,7 +7,6 @@ blacklist leave, by the stock CLI's rules. What a value means is the server's bu
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -16,33 +15,12 @@ from google.protobuf import json_format
 
 from observer.api import flow_pb2
 from observer.errors import FilterError
-from observer.identity.endpoints import RESERVED_NAMES
-from observer.monitor import EVENT_TYPES, OBSERVATION_POINTS
+from observer.filters import values
 
 Parse = Callable[[str], Any]
 
-# The stock CLI takes `0`, but not the name `unknown`.
-IDENTITIES: Final = {name: int(identity) for identity, name in RESERVED_NAMES.items() if identity}
 VERDICTS: Final = tuple(flow_pb2.Verdict.keys())
 DROP_REASONS: Final = frozenset(flow_pb2.DropReason.keys())
-TYPES: Final = {name: number for number, name in EVENT_TYPES.items()}
-AGENT_EVENTS: Final = {
-    "unspecified": 0,
-    "message": 1,
-    "agent-started": 2,
-    "policy-updated": 3,
-    "policy-deleted": 4,
-    "endpoint-regenerate-success": 5,
-    "endpoint-regenerate-failure": 6,
-    "endpoint-created": 7,
-    "endpoint-deleted": 8,
-    "ipcache-upserted": 9,
-    "ipcache-deleted": 10,
-}
-SUB_TYPES: Final = {
-    "trace": {name: number for number, name in OBSERVATION_POINTS.items()},
-    "agent": AGENT_EVENTS,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,19 +37,6 @@ class FilterFlag:
     constant: str | None = None  # the value where the flag takes none
 
 
-def _identity(text: str) -> int:
-    if text in IDENTITIES:
-        return IDENTITIES[text]
-    if re.fullmatch("[0-9]+", text, re.ASCII) and int(text) < 1 << 32:
-        return int(text)
-    raise FilterError(f"invalid security identity, expected one of {', '.join(IDENTITIES)} or a numeric value")
-
-
-def _workload(text: str) -> flow_pb2.Workload:
-    kind, slash, name = text.partition("/")
-    return flow_pb2.Workload(kind=kind, name=name) if slash else flow_pb2.Workload(name=text)
-
-
 def _verdict(text: str) -> int:
     if text not in VERDICTS:
         raise FilterError(f"invalid --verdict value: {text}; one of {', '.join(VERDICTS[1:])}")
@@ -84,41 +49,8 @@ def _drop_reason(text: str) -> int:
     return flow_pb2.DropReason.Value(text)
 
 
-def _header(text: str) -> flow_pb2.HTTPHeader:
-    key, colon, value = text.partition(":")
-    if not colon:
-        raise FilterError(f"invalid http-header value {json.dumps(text)}, expected name:value")
-    return flow_pb2.HTTPHeader(key=key, value=value)
-
-
-def _tcp_flags(text: str) -> flow_pb2.TCPFlags:
-    flags = flow_pb2.TCPFlags()
-    for name in text.split(","):
-        if name.upper() not in flow_pb2.TCPFlags.DESCRIPTOR.fields_by_name:
-            raise FilterError(f"unknown tcp flag: {name}")
-        setattr(flags, name.upper(), True)
-    return flags
-
-
-def _ip_version(text: str) -> int:
-    versions = {4: flow_pb2.IPv4, 6: flow_pb2.IPv6}
-    found = re.fullmatch("(?:v|ipv|ip)?([46])", text.lower())
-    return versions[int(found[1])] if found else flow_pb2.IP_NOT_USED
-
-
-def _direction(text: str) -> int:
-    directions = {"ingress": flow_pb2.INGRESS, "egress": flow_pb2.EGRESS}
-    if text.lower() not in directions:
-        raise FilterError(f"{text.lower()}: invalid traffic direction, expected ingress or egress")
-    return directions[text.lower()]
-
-
-def _unsigned(text: str, bits: int) -> int | None:
-    return int(text) if re.fullmatch("[0-9]+", text, re.ASCII) and int(text) < 1 << bits else None
-
-
 def _ip_trace_id(text: str) -> int:
-    number = _unsigned(text, 64)
+    number = values.unsigned(text, 64)
     if not number:
         raise FilterError(f"invalid --ip-trace-id value: {text}; must be a number greater than 0")
     return number
@@ -128,25 +60,6 @@ def _boolean(text: str) -> bool:
     if text.lower() not in ("true", "false"):
         raise FilterError(f"invalid --reply value: {text}; true or false")
     return text.lower() == "true"
-
-
-def _event_type(text: str) -> flow_pb2.EventTypeFilter:
-    name, colon, sub_name = text.partition(":")
-    number = TYPES.get(name)
-    if number is None:
-        number = _unsigned(name, 31)
-    if number is None:
-        raise FilterError(f"unable to parse type '{name}': a number, or one of {', '.join(TYPES)}")
-    if not colon:
-        return flow_pb2.EventTypeFilter(type=number)
-    known = SUB_TYPES.get(name, {})
-    sub_number = known.get(sub_name)
-    if sub_number is None:
-        sub_number = _unsigned(sub_name, 31)
-    if sub_number is None:
-        names = f", or one of {', '.join(known)}" if known else ""
-        raise FilterError(f"unable to parse event sub-type '{sub_name}': a number{names}")
-    return flow_pb2.EventTypeFilter(type=number, match_sub_type=True, sub_type=sub_number)
 
 
 def _sided(name: str, field: str, what: str, parse: Parse = str, short: str = "") -> list[FilterFlag]:
@@ -171,12 +84,14 @@ FLAGS: Final[dict[str, FilterFlag]] = {
         FilterFlag("node-label", "Flows seen on nodes with this label (selector syntax).", both="node_labels"),
         *_sided("cluster", "cluster_name", "endpoints of this cluster"),
         FilterFlag("protocol", "Flows of this protocol: tcp, udp, icmp, sctp, http, dns, kafka ...", both="protocol"),
-        FilterFlag("tcp-flags", "Flows with all these TCP flags: syn, or syn,ack.", both="tcp_flags", parse=_tcp_flags),
+        FilterFlag(
+            "tcp-flags", "Flows with all these TCP flags: syn, or syn,ack.", both="tcp_flags", parse=values.tcp_flags
+        ),
         FilterFlag(
             "type",
             "Flows of this event type, TYPE or TYPE:SUBTYPE: trace, trace:to-endpoint, drop, l7, policy-verdict ...",
             both="event_type",
-            parse=_event_type,
+            parse=values.event_type,
             short="t",
         ),
         FilterFlag(
@@ -192,16 +107,16 @@ FLAGS: Final[dict[str, FilterFlag]] = {
         FilterFlag("http-method", "HTTP flows with this method, in any case.", both="http_method"),
         FilterFlag("http-path", "HTTP flows whose path matches this regular expression (RE2).", both="http_path"),
         FilterFlag("http-url", "HTTP flows whose URL matches this regular expression (RE2).", both="http_url"),
-        FilterFlag("http-header", "HTTP flows with this header, NAME:VALUE.", both="http_header", parse=_header),
+        FilterFlag("http-header", "HTTP flows with this header, NAME:VALUE.", both="http_header", parse=values.header),
         FilterFlag("dns-query", "DNS flows whose query matches this regular expression (RE2).", both="dns_query"),
         FilterFlag("trace-id", "Flows with this W3C trace id.", both="trace_id"),
         FilterFlag("ip-trace-id", "Flows with this IP trace id.", both="ip_trace_id", parse=_ip_trace_id),
         *_sided("fqdn", "fqdn", "this domain name (`*.example.com`)"),
         *_sided("ip", "ip", "this address or CIDR"),
         FilterFlag("snat-ip", "Flows translated to this address or CIDR.", both="source_ip_xlated"),
-        FilterFlag("ipv4", "IPv4 flows.", both="ip_version", parse=_ip_version, short="4", constant="v4"),
-        FilterFlag("ipv6", "IPv6 flows.", both="ip_version", parse=_ip_version, short="6", constant="v6"),
-        FilterFlag("ip-version", "Flows of this IP version: v4, v6, none.", both="ip_version", parse=_ip_version),
+        FilterFlag("ipv4", "IPv4 flows.", both="ip_version", parse=values.ip_version, short="4", constant="v4"),
+        FilterFlag("ipv6", "IPv6 flows.", both="ip_version", parse=values.ip_version, short="6", constant="v6"),
+        FilterFlag("ip-version", "Flows of this IP version: v4, v6, none.", both="ip_version", parse=values.ip_version),
         *_sided("pod", "pod", "pods whose name begins so: [NAMESPACE/]PREFIX, namespace `default` if none is given"),
         FilterFlag("from-namespace", "Flows that come from this namespace."),
         FilterFlag("namespace", "Flows from or to this namespace.", short="n"),
@@ -212,9 +127,11 @@ FLAGS: Final[dict[str, FilterFlag]] = {
         *_sided("label", "label", "endpoints with these labels (selector syntax)", short="l"),
         *_sided("service", "service", "services whose name begins so: [NAMESPACE/]PREFIX"),
         *_sided("port", "port", "this port"),
-        *_sided("workload", "workload", "this workload: NAME, KIND/NAME or KIND/", parse=_workload),
-        *_sided("identity", "identity", "this security identity, a number or world, host ...", parse=_identity),
-        FilterFlag("traffic-direction", "Flows in this direction: ingress, egress.", "traffic_direction", _direction),
+        *_sided("workload", "workload", "this workload: NAME, KIND/NAME or KIND/", parse=values.workload),
+        *_sided("identity", "identity", "this security identity, a number or world, host ...", parse=values.identity),
+        FilterFlag(
+            "traffic-direction", "Flows in this direction: ingress, egress.", "traffic_direction", values.direction
+        ),
         FilterFlag("reply", "Replies (true), or what is not one (false).", both="reply", parse=_boolean),
         FilterFlag("interface", "Flows seen on this network interface.", both="interface",
                    parse=lambda name: flow_pb2.NetworkInterface(name=name)),

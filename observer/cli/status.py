@@ -1,4 +1,4 @@
-"""`flowscope status`: what `hubble status` says of a server, then its tier, its policy mode and every loss by cause."""
+"""`flowscope status`: what `hubble status` says of a server, then its tier, where it is attached, and every loss."""
 
 from __future__ import annotations
 
@@ -56,7 +56,12 @@ def _compact(status: Status) -> Iterator[str]:
         return  # a real Hubble server
     yield f"Node: {status.node_name}"
     yield f"Tier: {status.tier}{f' ({status.tier_reason})' if status.tier_reason else ''}"
+    if status.attached:
+        yield f"Attached: {', '.join(status.attached)}"
     yield f"Policy mode: {status.policy_mode or 'none, no policy is loaded'}"
+    yield from (
+        f"Table {table}: {entries:,}/{most:,} ({entries / most:.0%})" for table, entries, most in status.pressures
+    )
     yield f"Not read or lost: {sum(number for _, _, number in status.losses):,}"
     yield from (f"  {stage}: {reason}: {number:,}" for stage, reason, number in status.losses)
 
@@ -100,6 +105,11 @@ def _json(status: Status) -> Iterator[str]:
             "tier": status.tier,
             "tier_reason": status.tier_reason,
             "policy_mode": status.policy_mode,
+            "attached": list(status.attached),
+            "pressures": [
+                {"table": table, "entries": str(entries), "most": str(most)}
+                for table, entries, most in status.pressures
+            ],
             "losses": [
                 {"stage": stage, "reason": reason, "number": str(number)} for stage, reason, number in status.losses
             ],

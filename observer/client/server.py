@@ -96,6 +96,8 @@ class ServerSource:
             policy_mode=told.policy_mode,
             health=health,
             losses=[(loss.stage, loss.reason, loss.number) for loss in told.losses],
+            attached=list(told.attached),
+            pressures=[(pressure.table, pressure.entries, pressure.most) for pressure in told.pressures],
         )
 
     def server_status(self) -> observer_pb2.ServerStatusResponse:

@@ -63,6 +63,8 @@ class Status:
     policy_mode: str = ""
     health: str = "SERVING"  # as grpc.health.v1 says
     losses: Sequence[tuple[str, str, int]] = field(default=())  # stage, reason, number; most numerous first
+    attached: Sequence[str] = ()  # what a live tier captures from, and how
+    pressures: Sequence[tuple[str, int, int]] = ()  # how full the kernel's tables are: name, entries, most
 
 
 class Source(Protocol):

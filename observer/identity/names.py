@@ -8,7 +8,7 @@ pair with no query have to stay outside. Bounded; knows no packets and no DNS fo
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from socket import AF_INET6, inet_aton, inet_pton  # a tenth of what ipaddress takes; nothing else of sockets
 from typing import Final
 
@@ -42,8 +42,10 @@ class Names:
         """Pairs of client and address held."""
         return len(self._learned)
 
-    def learn(self, client: bytes, addresses: Iterable[str], names: Sequence[str], ttl: int, time_ns: int) -> None:
+    def learn(self, client: bytes, addresses: Sequence[str], names: Sequence[str], ttl: int, time_ns: int) -> None:
         """Remember that `client` was told that these `names` (the one asked for first) are at `addresses`."""
+        if not addresses:
+            return
         wanted = [name for name in dict.fromkeys(map(normal, names)) if name]
         if not wanted:
             return

@@ -72,12 +72,12 @@ class Conversation:
         "_parser",
         "_ports",
         "_probes",
-        "_quiet",
         "_roles_known",
         "_topic_ids",
         "_tunnels",
         "is_datagram",
         "kind",
+        "opaque",
         "roles_swapped",
     )
 
@@ -100,7 +100,6 @@ class Conversation:
         self._parser: Parser | None = None
         # Only while a stream is undecided: of datagrams, and of what was decided, there may be very many.
         self._probes = [] if is_datagram else [_Probe(), _Probe()]
-        self._quiet = False
         self._misses = 0
         self._tunnels = TUNNELS
         self._late_pieces = 0 if KAFKA_PORTS.isdisjoint(ports) else LATE_PIECES
@@ -108,13 +107,10 @@ class Conversation:
         """Each feed is one datagram (UDP), not a piece of a stream (TCP)."""
         self.kind = Detected.MORE
         """What the connection speaks; stays MORE where nobody can tell."""
+        self.opaque = False
+        """Nothing more will be read: bytes need not be fed, nor kept."""
         self.roles_swapped = False
         """The bytes of the caller's Side.CLIENT are a server's: the caller guessed in mid-connection, and wrong."""
-
-    @property
-    def opaque(self) -> bool:
-        """Nothing more will be read: bytes need not be fed, nor kept."""
-        return self._quiet or (self._parser is not None and self._parser.opaque)
 
     @property
     def idle(self) -> bool:
@@ -136,10 +132,12 @@ class Conversation:
         """Take the next bytes of a side (of a UDP pair: one datagram) and give the messages they complete."""
         if (parser := self._parser) is not None:
             messages = parser.feed(side.other if self.roles_swapped else side, data, time_ns)
-            if parser.opaque and isinstance(parser, Http1) and parser.upgrade is not None:
-                messages += self._upgrade(parser.upgrade)
+            if parser.opaque:
+                self.opaque = True
+                if isinstance(parser, Http1) and parser.upgrade is not None:
+                    messages += self._upgrade(parser.upgrade)
             return messages
-        if self._quiet:
+        if self.opaque:
             return []
         return self._probe_datagram(side, data, time_ns) if self.is_datagram else self._probe(side, data, time_ns)
 
@@ -147,6 +145,7 @@ class Conversation:
         """`size` bytes of a side were lost."""
         if self._parser is not None:
             self._parser.gap(side.other if self.roles_swapped else side, size)
+            self.opaque = self._parser.opaque
         elif self._probes:
             skipped = self._probes[side].skipped + size
             self._probes[side] = _Probe()  # what follows may be a start again
@@ -155,7 +154,9 @@ class Conversation:
     def close(self, side: Side) -> list[Message]:
         """The side has sent its last byte (FIN, RST or the capture's end)."""
         if self._parser is not None:
-            return self._parser.close(side.other if self.roles_swapped else side)
+            messages = self._parser.close(side.other if self.roles_swapped else side)
+            self.opaque = self._parser.opaque
+            return messages
         if self._probes:
             self._refuse(self._probes[side])
         return []
@@ -201,7 +202,7 @@ class Conversation:
             self._give_up()
 
     def _give_up(self) -> None:
-        self._quiet = True
+        self.opaque = True
         self._probes = []
 
     def _start(self, side: Side, detection: Detection) -> list[Message]:
@@ -235,6 +236,7 @@ class Conversation:
                 return []
             self._tunnels -= 1
             self.kind = Detected.MORE
+            self.opaque = False
             self._parser = None
             self._probes = [_Probe(), _Probe()]
             swapped = self.roles_swapped
@@ -245,7 +247,9 @@ class Conversation:
             ]
         self.kind = Detected.HTTP2
         self._parser = Http2(self._losses, upgrade.request)
-        return [message for piece in upgrade.rest for message in self._parser.feed(*piece)]
+        messages = [message for piece in upgrade.rest for message in self._parser.feed(*piece)]
+        self.opaque = self._parser.opaque
+        return messages
 
     def _probe_datagram(self, side: Side, data: bytes, time_ns: int) -> list[Message]:
         detection = detect.datagram(data, self._ports)

@@ -22,6 +22,8 @@ NOT_DNS_PORTS: Final = frozenset({137, 138})
 class Detected(enum.Enum):
     """What detection says; every member from HTTP1 on has a parser in conversation.PARSERS."""
 
+    __hash__ = object.__hash__  # Enum's own is Python, and slow
+
     MORE = enum.auto()  # too few bytes to tell
     NONE = enum.auto()  # nothing that is read here
     HTTP1 = enum.auto()
@@ -41,6 +43,9 @@ class Detection(NamedTuple):
 
 MORE: Final = Detection(Detected.MORE)
 NONE: Final = Detection(Detected.NONE)
+DNS: Final = Detection(Detected.DNS_DATAGRAM)
+DNS_QUERY: Final = Detection(Detected.DNS_DATAGRAM, Side.CLIENT)
+DNS_RESPONSE: Final = Detection(Detected.DNS_DATAGRAM, Side.SERVER)
 
 
 def stream(data: bytes | bytearray, ports: tuple[int, int]) -> Detection:
@@ -61,11 +66,12 @@ def stream(data: bytes | bytearray, ports: tuple[int, int]) -> Detection:
 def datagram(data: bytes, ports: tuple[int, int]) -> Detection:
     """Say what one UDP datagram is; never MORE."""
     if not DNS_PORTS.isdisjoint(ports):
-        side = Side.SERVER if dns_message.is_response(data) else Side.CLIENT
-        # Whoever uses 5353 on both ends asks and answers from the same port (RFC 6762, 6): roles do not show.
-        return Detection(Detected.DNS_DATAGRAM, None if ports[0] == ports[1] else side)
+        if ports[0] == ports[1]:
+            # Whoever uses 5353 on both ends asks and answers from the same port (RFC 6762, 6): roles do not show.
+            return DNS
+        return DNS_RESPONSE if dns_message.is_response(data) else DNS_QUERY
     if NOT_DNS_PORTS.isdisjoint(ports) and dns_message.is_sane(data):
-        return Detection(Detected.DNS_DATAGRAM, Side.SERVER if dns_message.is_response(data) else Side.CLIENT)
+        return DNS_RESPONSE if dns_message.is_response(data) else DNS_QUERY
     return NONE
 
 

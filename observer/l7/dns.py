@@ -19,6 +19,7 @@ from observer.losses import Losses
 from observer.record import L7Kind, L7Type
 
 # Looking members up in their class is slow, and done for every message.
+DNS = L7Kind.DNS
 REQUEST, RESPONSE = L7Type.REQUEST, L7Type.RESPONSE
 
 PENDING_LIMIT: Final = 1_024
@@ -61,7 +62,7 @@ class _Exchange:
         if known is not None:
             self._malformed = 0
             number = data[0] << 8 | data[1]
-            query = Message(L7Kind.DNS, REQUEST, side, time_ns, known[0], known[1], id=number, dns=known[2])
+            query = Message(DNS, REQUEST, side, time_ns, known[0], known[1], id=number, dns=known[2])
             self._ask(query)
             return [query]
         try:
@@ -77,7 +78,7 @@ class _Exchange:
         if read.untold:
             self._losses.count("dns", "too many answers", read.untold)
         message = Message(
-            L7Kind.DNS,
+            DNS,
             RESPONSE if read.is_response else REQUEST,
             side,
             time_ns,
@@ -118,7 +119,8 @@ class _Exchange:
 
     def _forget(self, key: _Key) -> None:
         if len(self._pending) == 1:
-            self._pending, self._by_id = {}, {}  # an emptied dict keeps its table, and most ports ask only once
+            self._pending.clear()  # unlike an emptied dict it keeps no table, and most ports ask only once
+            self._by_id.clear()
             return
         del self._pending[key]
         if self._by_id.get(key[:2]) == key:

@@ -8,7 +8,8 @@ body are read. It knows no frames, and refuses to know base64 (application/grpc-
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
@@ -43,6 +44,11 @@ WEB_TRAILER_LIMIT: Final = 4_096
 """Octets of a gRPC-Web trailer section that are read."""
 MESSAGE_TEXT_LIMIT: Final = 1_024
 """Octets of grpc-message, as sent, that are kept."""
+
+EXTENSIONS_LIMIT: Final = 1_024
+"""Extensions of messages kept, because calls of one method say the same again and again."""
+EXTENSION_SIZE: Final = 256
+"""Octets of the path and message of one that is kept."""
 
 _PREFIX_SIZE: Final = 5  # a flag octet and a length
 _TRAILER_FLAG: Final = 0x80  # gRPC-Web: the "message" is the trailer section
@@ -100,6 +106,13 @@ class _Prefixes:
 
     def feed(self, data: bytes) -> None:
         position, end = 0, len(data)
+        if (
+            not (self.left or self.head or self.trailer_left)
+            and int.from_bytes(data[1:_PREFIX_SIZE], "big") == end - _PREFIX_SIZE
+            and data[0] in (0, 1)
+        ):  # one message, as most DATA
+            self.messages += 1
+            return
         while position < end:
             if self.left:
                 step = min(self.left, end - position)
@@ -133,11 +146,11 @@ class _Prefixes:
 class GrpcCall:
     """One call: what its headers said, and how many messages went each way."""
 
-    __slots__ = ("_sides", "deadline_ns", "method", "service", "status", "status_message")
+    __slots__ = ("_path", "_sides", "deadline_ns", "status", "status_message")
 
     def __init__(self, path: bytes, content_type: bytes, timeout: bytes = b"") -> None:
-        self.service, self.method = split_path(path)
-        self.deadline_ns = timeout_ns(timeout)
+        self._path = path
+        self.deadline_ns = timeout_ns(timeout) if timeout else None
         self.status: int | None = None
         self.status_message = b""
         self._sides = (_Prefixes(), _Prefixes())
@@ -173,36 +186,56 @@ class GrpcCall:
             pairs = [line.partition(b":") for line in lines]
             self.trailers((name.strip().lower(), value.strip()) for name, _, value in pairs)
 
-    def request_extension(self) -> dict[str, Any]:
-        """What the request's message carries beside Hubble's fields."""
-        grpc: dict[str, Any] = {}
-        if self.service:
-            grpc = {"service": self.service, "method": self.method}
-        if self.deadline_ns is not None:
-            grpc["timeout_ns"] = self.deadline_ns
-        return {"grpc": grpc}
+    def request_extension(self) -> Mapping[str, Any]:
+        """What the request's message carries beside Hubble's fields; not to be changed."""
+        extension = _kept_extension if len(self._path) <= EXTENSION_SIZE else _extension
+        return extension(self._path, self.deadline_ns)
 
-    def response_extension(self) -> dict[str, Any]:
-        """What the response's message carries: the request's, the status, and the counts that are known."""
-        extension = self.request_extension()
-        grpc = extension["grpc"]
-        if self.status is not None:
-            grpc["status"] = self.status
-            if self.status < len(STATUS_NAMES):
-                grpc["status_name"] = STATUS_NAMES[self.status]
-        if self.status_message:
-            grpc["message"] = self.status_message.decode("utf-8", "backslashreplace")
+    def response_extension(self) -> Mapping[str, Any]:
+        """What the response's message carries: the request's, the status, and the counts that are known; as above."""
         asked, answered = self._sides
-        if asked.known:
-            grpc["request_messages"] = asked.messages
-        if answered.known:
-            grpc["response_messages"] = answered.messages
-        several = (asked.messages > 1, answered.messages > 1)
-        if any(several):  # of what was counted; a stream of one message shows nothing
-            grpc["streaming"] = {(True, False): "client", (False, True): "server", (True, True): "bidirectional"}[
-                several
-            ]
-        return extension
+        size = len(self._path) + len(self.status_message)
+        extension = _kept_extension if size <= EXTENSION_SIZE else _extension
+        return extension(
+            self._path,
+            self.deadline_ns,
+            self.status,
+            self.status_message,
+            asked.messages if asked.known else None,
+            answered.messages if answered.known else None,
+        )
+
+
+def _extension(
+    path: bytes,
+    deadline_ns: int | None,
+    status: int | None = None,
+    status_message: bytes = b"",
+    asked: int | None = None,
+    answered: int | None = None,
+) -> Mapping[str, Any]:
+    """What a message of a call carries; `asked` and `answered` are messages counted, None where nobody could."""
+    service, method = split_path(path)
+    grpc: dict[str, Any] = {"service": service, "method": method} if service else {}
+    if deadline_ns is not None:
+        grpc["timeout_ns"] = deadline_ns
+    if status is not None:
+        grpc["status"] = status
+        if status < len(STATUS_NAMES):
+            grpc["status_name"] = STATUS_NAMES[status]
+    if status_message:
+        grpc["message"] = status_message.decode("utf-8", "backslashreplace")
+    if asked is not None:
+        grpc["request_messages"] = asked
+    if answered is not None:
+        grpc["response_messages"] = answered
+    several = (asked or 0) > 1, (answered or 0) > 1
+    if any(several):  # of what was counted; a stream of one message shows nothing
+        grpc["streaming"] = {(True, False): "client", (False, True): "server", (True, True): "bidirectional"}[several]
+    return {"grpc": grpc}
+
+
+_kept_extension = lru_cache(EXTENSIONS_LIMIT)(_extension)
 
 
 def see_http1(message: Message) -> None:

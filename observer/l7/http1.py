@@ -67,6 +67,8 @@ HELD_COST: Final = 128
 WAITS_LIMIT: Final = 16
 """How often a connection's CONNECT or Upgrade makes its next bytes wait; then they are read as they come."""
 
+LINE_END: Final = b"\r\n"
+
 _CHUNK_DIGITS_LIMIT: Final = 15  # of a chunk size: fits 60 bits
 
 _CHUNK_SIZE: Final = re.compile(rb"([0-9A-Fa-f]+)[ \t]*(?:;|\r?\Z)")  # RFC 9112, 7.1.1: BWS may stand before extensions
@@ -164,16 +166,20 @@ class Http1:
 
     def _start(self, stream: Stream, data: bytes, position: int, time_ns: int, out: list[Message]) -> int:
         if not stream.buffer:
-            match = EMPTY_LINES.match(data, position)  # RFC 9112, 2.2
-            if match and match.end() > position:
-                return match.end()
+            if data[position] in LINE_END:  # RFC 9112, 2.2
+                match = EMPTY_LINES.match(data, position)
+                return match.end() if match else position + 1
+            end = data.find(b"\n", position, position + HEAD_LIMIT)
+            start = start_line(stream.side, data[position:end]) if end >= 0 else None
+            if start is not None:  # nearly always, and most often the whole section is there
+                stream.start, stream.time_ns, stream.state = start, time_ns, FIELDS
+                return self._fields(stream, data, end + 1, time_ns, out)
         line, position, whole = stream.take_line(data, position, HEAD_LIMIT)
         if line is None:
             return position
         start = start_line(stream.side, line) if whole else None
         if start is not None:
-            stream.start, stream.time_ns = start, time_ns
-            stream.state = FIELDS
+            stream.start, stream.time_ns, stream.state = start, time_ns, FIELDS
             return position
         self._losses.count("http1", MALFORMED_START[stream.side] if whole else "start line too long")
         stream.lose_position()
@@ -308,7 +314,11 @@ class Http1:
     # Bodies
 
     def _body(self, stream: Stream, data: bytes, position: int, time_ns: int, out: list[Message]) -> int:
-        size = min(stream.remaining, len(data) - position)
+        size = len(data) - position
+        if size < stream.remaining:
+            stream.remaining -= size
+            return len(data)
+        size = stream.remaining
         self._skip(stream, size)
         return position + size
 

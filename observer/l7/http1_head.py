@@ -139,25 +139,26 @@ def read_fields(head: bytes, version: int, losses: Losses) -> Fields:
     known = _fields.get(head)
     if known is not None:
         return known
-    faults = Losses()
+    faults: list[str] = []
     fields = _read_fields(head, version, faults)
-    if faults.total():
-        losses.merge(faults)
-    elif len(head) <= _MEMO_SIZE and fields.coding is None:  # what is right with a coding depends on the version
+    for fault in faults:
+        losses.count("http1", fault)
+    # What is right with a coding depends on the version.
+    if not faults and len(head) <= _MEMO_SIZE and fields.coding is None:
         if len(_fields) >= _MEMO_LIMIT:
             _fields.clear()
         _fields[head] = fields
     return fields
 
 
-def _read_fields(head: bytes, version: int, losses: Losses) -> Fields:
+def _read_fields(head: bytes, version: int, faults: list[str]) -> Fields:
     if not FIELDS.fullmatch(head):
-        losses.count("http1", "malformed field line")
+        faults.append("malformed field line")
     host, lengths, codings, upgrade = b"", b"", b"", False
     hosts = 0
     for name, space, value in _CONTROL.findall(head):
         if space:
-            losses.count("http1", "white space before colon")  # RFC 9112, 5.1
+            faults.append("white space before colon")  # RFC 9112, 5.1
         value = value.strip()
         match name.lower():
             case b"host":
@@ -170,24 +171,24 @@ def _read_fields(head: bytes, version: int, losses: Losses) -> Fields:
             case _:
                 upgrade = True
     if hosts > 1:
-        losses.count("http1", "several Host fields")  # RFC 9112, 3.2
+        faults.append("several Host fields")  # RFC 9112, 3.2
     coding = None
     length: int | None = None
     faulty = False
     if codings:
         coding = codings.rpartition(b",")[2].strip().lower()
         if lengths:  # RFC 9112, 6.1 and 6.3 item 3: Transfer-Encoding overrides
-            losses.count("http1", "both Transfer-Encoding and Content-Length")
+            faults.append("both Transfer-Encoding and Content-Length")
         if version == 10:
-            losses.count("http1", "Transfer-Encoding in HTTP/1.0")  # RFC 9112, 6.1
+            faults.append("Transfer-Encoding in HTTP/1.0")  # RFC 9112, 6.1
     elif lengths:
         values = {value.strip() for value in lengths[1:].split(b",")}
         digits = values.pop()
         if values:
-            losses.count("http1", "conflicting Content-Length")  # RFC 9112, 6.3 item 5
+            faults.append("conflicting Content-Length")  # RFC 9112, 6.3 item 5
             faulty = True
         elif not digits.isdigit() or len(digits.lstrip(b"0")) > _DIGITS_LIMIT:
-            losses.count("http1", "invalid Content-Length")
+            faults.append("invalid Content-Length")
             faulty = True
         else:
             length = int(digits.lstrip(b"0") or b"0")

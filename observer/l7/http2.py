@@ -20,6 +20,7 @@ from observer.l7.http2_frames import (
     HEADER_SIZE,
     PADDED,
     PREFACE,
+    PRIORITY,
     FrameSearch,
     FrameType,
     fragment,
@@ -49,6 +50,7 @@ _PUSH_PROMISE: Final = FrameType.PUSH_PROMISE.value
 _GOAWAY: Final = FrameType.GOAWAY.value
 _CONTINUATION: Final = FrameType.CONTINUATION.value
 _KEPT: Final = frozenset((_HEADERS, _RST_STREAM, _PUSH_PROMISE, _GOAWAY, _CONTINUATION))
+_FRAMED: Final = END_HEADERS | PADDED | PRIORITY
 _SIZES: Final = {FrameType.PRIORITY: 5, FrameType.RST_STREAM: 4, FrameType.PING: 8, FrameType.WINDOW_UPDATE: 4}
 _OF_CONNECTION: Final = frozenset((FrameType.SETTINGS, FrameType.PING, FrameType.GOAWAY))
 _OF_STREAM: Final = frozenset(
@@ -251,6 +253,21 @@ class Http2:
             self._cut_block(direction, time_ns, out)
         direction.kind, direction.flags, direction.stream, direction.left = kind, flags, stream, size
         direction.missing = False
+        if size <= len(data) - position:
+            if kind == _HEADERS and flags & _FRAMED == END_HEADERS and size <= HEADER_BLOCK_LIMIT:  # most are so
+                direction.left = direction.block_promised = 0
+                direction.block_stream, direction.block_missing = stream, False
+                direction.block_end_stream = bool(flags & END_STREAM)
+                self._end_block(direction, data[position : position + size], time_ns, out)
+                return position + size
+            if kind not in _KEPT and not (kind == _DATA and flags & PADDED):
+                direction.left = 0
+                if kind == _DATA:
+                    if size and self._streams.wants_data(stream):
+                        self._streams.data(direction.side, stream, data[position : position + size])
+                    if flags & END_STREAM:
+                        self._streams.end(direction.side, stream, time_ns, out)
+                return position + size
         if kind in _KEPT:
             if size <= len(data) - position and size <= HEADER_BLOCK_LIMIT:
                 direction.left = 0

@@ -37,21 +37,17 @@ class Section(NamedTuple):
     begins_unknown: bool  # its first field is one of them
     cut: bool  # fields after these are missing
     sound: bool  # nothing was counted about it
+    code: int | None  # of the status, where it is one
+    first: dict[bytes, bytes]  # the value of the first field of each name
 
     def get(self, name: bytes) -> bytes:
         """The value of the first field of that name, or nothing."""
-        return next((value for found, value in self.fields if found == name), b"")
+        return self.first.get(name, b"")
 
     @property
     def is_request(self) -> bool:
         """It has a pseudo-field that only requests have."""
         return bool(self.pseudo) and b":status" not in self.pseudo
-
-    @property
-    def code(self) -> int | None:
-        """The status code, where it is one."""
-        status = self.pseudo.get(b":status", b"")
-        return int(status) if _STATUS.fullmatch(status) else None
 
 
 def read_section(decoded: Sequence[Field], cut: bool, losses: Losses) -> Section:
@@ -95,7 +91,10 @@ def read_section(decoded: Sequence[Field], cut: bool, losses: Losses) -> Section
     if cut:
         losses.count("http2", "header section cut short")
     first_unknown = decoded[0][0] is None if decoded else cut
-    return Section(pseudo, fields, head, unknown, first_unknown, cut, not malformed and not cut)
+    sound = not malformed and not cut
+    status = pseudo.get(b":status", b"")
+    code = int(status) if _STATUS.fullmatch(status) else None
+    return Section(pseudo, fields, head, unknown, first_unknown, cut, sound, code, dict(reversed(fields)))
 
 
 def _lines(fields: Sequence[tuple[bytes, bytes]]) -> bytes:

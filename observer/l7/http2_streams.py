@@ -7,6 +7,7 @@ octets of frames and no tables.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from observer.l7.grpc import GrpcCall, is_grpc
@@ -277,7 +278,7 @@ class Streams:
         message.incomplete = stream.incomplete or request is None or (stream.code is None and ended is None)
         if stream.epochs[SERVER] != self._epochs[SERVER] and (ended is not None or call is not None):
             message.incomplete = True  # what was lost may have been the answer, or its trailers
-        extension: dict[str, Any] = {}
+        extension: Mapping[str, Any] = {}
         if call is not None:
             for side in BOTH:
                 if stream.epochs[side] != self._epochs[side]:
@@ -285,9 +286,9 @@ class Streams:
             message.kind = GRPC
             extension = call.response_extension()
         if ended is not None:
-            extension["http2"] = {"stream_id": number, **ended}
+            extension = {**extension, "http2": {"stream_id": number, **ended}}
         elif stream.pushed:
-            extension["http2"] = {"stream_id": number, "pushed": True}
+            extension = {**extension, "http2": {"stream_id": number, "pushed": True}}
         message.extension = extension or None
         if request is not None:
             message.texts, message.method = request.texts, request.method

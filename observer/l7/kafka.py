@@ -11,7 +11,7 @@ from __future__ import annotations
 import uuid
 from collections import deque
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from observer.l7.kafka_header import HEAD_LIMIT, SIZE_LIMIT, Head, Sign, is_request, read_head
 from observer.l7.kafka_program import NOTHING, request_program, response_program
@@ -59,6 +59,18 @@ class _Stream:
         self.lost = False  # bytes of this side were lost at some time
 
 
+class _Topics(NamedTuple):
+    """What the topics of a request make its message say."""
+
+    walked: list[bytes | int]
+    client_id: bytes
+    every: bool
+    asked: tuple[str, ...]
+    texts: tuple[bytes, ...]
+    extension: Mapping[str, Any] | None
+    unresolved: bool
+
+
 class Kafka:
     """Parser of one connection; `ends` are its addresses, under which `topic_ids` are learned and looked up."""
 
@@ -74,6 +86,7 @@ class Kafka:
         self._synced = False  # a response was seen where it was waited for
         self._tokens = 0  # raw SASL tokens of the client that were not answered
         self._handshakes = False  # tokens may come: SaslHandshake v0 was asked
+        self._told_last: _Topics | None = None  # most requests of a connection name the same
         self._client_id = b""  # of the last request; empty: it has none
         self._tries = SEARCH_LIMIT
         self._late: list[Message] = []  # told by a gap, given with the next bytes
@@ -228,7 +241,7 @@ class Kafka:
         message = Message(L7Kind.KAFKA, RESPONSE, SERVER, time_ns, id=correlation, request=request)
         stream.left = size - 4
         stream.message = message
-        stream.walk = Walk(NOTHING)
+        program = NOTHING
         if request is None:
             message.incomplete = True
             self._losses.count("kafka", "response to a request not seen")
@@ -238,7 +251,8 @@ class Kafka:
             message.latency_ns = time_ns - request.time_ns
             api = APIS.get(request.method or 0)
             if api is not None and api.first <= request.version <= api.last:
-                stream.walk = Walk(response_program(api, request.version))
+                program = response_program(api, request.version)
+        stream.walk = Walk(program)
         if not stream.left or stream.walk.done:
             self._run(SERVER, stream, b"", 0, out)
         return position + _RESPONSE_HEAD
@@ -295,10 +309,27 @@ class Kafka:
     def _name(self, message: Message, walk: Walk, *, whole: bool) -> None:
         """Put the topics of a request into its message; not `whole`: others may have followed."""
         version, client_id = message.version, message.texts[1]
+        every = message.method == METADATA and (walk.first_count == -1 or (not version and walk.first_count == 0))
+        whole = whole and not message.incomplete
+        if walk.untold:
+            self._losses.count("kafka", "topics not kept", walk.untold)
+            whole = False
+        told = self._told_last
+        if told is None or told.walked != walk.topics or told.client_id != client_id or told.every != every:
+            told = self._topics(walk.topics, client_id, every)
+            # What an id is called may change.
+            self._told_last = told if all(isinstance(topic, bytes) for topic in walk.topics) else None
+        message.topics = None if every else told.asked if whole else (*told.asked, UNKNOWN_TOPIC)
+        message.incomplete = told.unresolved or not whole
+        message.texts = told.texts
+        message.extension = told.extension
+
+    def _topics(self, topics: list[bytes | int], client_id: bytes, every: bool) -> _Topics:
+        """What a message says that names these topics."""
         names: list[bytes] = []
         unresolved: list[str] = []
         asked: list[str] = []
-        for topic in dict.fromkeys(walk.topics):
+        for topic in dict.fromkeys(topics):
             name = topic if isinstance(topic, bytes) else self._topic_ids.name(self._ends, topic)
             if name is None:
                 assert isinstance(topic, int)
@@ -308,16 +339,6 @@ class Kafka:
             else:
                 asked.append(name.decode("utf-8", "surrogateescape"))
             names.append(name)
-        whole = whole and not message.incomplete
-        if walk.untold:
-            self._losses.count("kafka", "topics not kept", walk.untold)
-        if walk.untold or not whole:
-            asked.append(UNKNOWN_TOPIC)
-        every = message.method == METADATA and (walk.first_count == -1 or (not version and walk.first_count == 0))
-        message.topics = None if every else tuple(asked)
-        message.incomplete = message.incomplete or bool(unresolved or walk.untold or not whole)
-        if names:
-            message.texts = (names[0], client_id)
         told: dict[str, Any] = {"client_id": _text(client_id)} if client_id else {}
         if names:
             told["topics"] = [_text(name) for name in names]
@@ -325,8 +346,9 @@ class Kafka:
             told["unresolved_topic_ids"] = unresolved
         if every:
             told["all_topics"] = True
-        extension: Mapping[str, Any] | None = {"kafka": told} if told else None
-        message.extension = extension
+        texts = (names[0] if names else b"", client_id)
+        extension = {"kafka": told} if told else None
+        return _Topics(topics, client_id, every, tuple(asked), texts, extension, bool(unresolved))
 
     def _ask(self, request: Message) -> None:
         if len(self._pending) >= PENDING_LIMIT:

@@ -129,7 +129,14 @@ class Walk:
                 self.untold += 1
                 self.done = True
                 return position
-            after = self._step(steps[self._at], data, position, end, limit)
+            step = steps[self._at]
+            if step.code is SKIP:
+                self._skip = step.size
+                self._at += 1
+                if step.size > limit - position:
+                    self._fail()
+                continue
+            after = self._step(step, data, position, end, limit)
             if after < 0:
                 # More is needed, but nothing more belongs to the frame.
                 if end == limit:
@@ -146,10 +153,6 @@ class Walk:
     def _step(self, step: Step, data: bytes, position: int, end: int, limit: int) -> int:
         """Do one step; the position behind what it read, or -1 for more octets."""
         code = step.code
-        if code is SKIP:
-            self._skip = step.size
-            self._at += 1
-            return position
         if code is NEXT:
             self._next(step)
             return position

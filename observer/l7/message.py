@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from observer.extra import DnsAnswer
@@ -52,6 +52,7 @@ class Message:
     incomplete: bool = False  # some fields could not be known
     request: Message | None = None  # of a response: what it answers, if seen
     topics: tuple[str, ...] | None = ()  # Kafka requests: every topic, for policy; None: all there are
+    trace_id: str | None = field(default=None, compare=False)  # of a request's head, once somebody has looked
 
 
 class Parser(Protocol):

@@ -24,8 +24,8 @@ PREFIXES_LIMIT: Final = 262_144
 CLASSES_LIMIT: Final = 16_384
 """Classes of addresses."""
 
-V4_ROOT: Final = int.from_bytes(MAPPED + bytes(4)), IPV4_START
-V6_ROOT: Final = 0, 0
+_V4_ROOT: Final = int.from_bytes(MAPPED + bytes(4)), IPV4_START
+_V6_ROOT: Final = 0, 0
 
 _Prefix: TypeAlias = tuple[int, int]  # network as a number of 128 bits, length
 
@@ -155,7 +155,7 @@ class _Sweep:
         self.questions = questions
         self.family = family
         self.classes = classes
-        self.root = V4_ROOT if family == 4 else V6_ROOT
+        self.root = _V4_ROOT if family == 4 else _V6_ROOT
         self.claims = {
             (network, length): number
             for network, length, number in cache.prefixes()
@@ -176,7 +176,7 @@ class _Sweep:
 
     def _in_family(self, network: int, length: int) -> bool:
         """Whether packets of the family can have such an address; those of IPv6 can have mapped ones too."""
-        return self.family == 6 or (length >= IPV4_START and network >> 32 == V4_ROOT[0] >> 32)
+        return self.family == 6 or (length >= IPV4_START and network >> 32 == _V4_ROOT[0] >> 32)
 
     def prefixes(self) -> Iterator[ClassedPrefix]:
         """Every prefix that has something of its own to say."""

@@ -15,11 +15,10 @@ from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from observer.errors import PolicyError
-from observer.identity.endpoints import IpCache, ReservedIdentity
-from observer.policy.classes import V4_ROOT, V6_ROOT, AddressClass, classify
+from observer.identity.endpoints import IpCache
+from observer.policy.classes import AddressClass, classify
 from observer.policy.engine import Engine, Half, Side
 from observer.policy.l7_tables import REMEDY, SET, STATE, L7Tables, check_rules
-from observer.policy.matching import WORLDS
 from observer.policy.model import DirectionRule
 from observer.record import Direction, Protocol
 
@@ -33,14 +32,6 @@ ANYBODY: Final = 0
 """Stands for every class of peers that is not named with a subject."""
 
 
-class EndpointFlag(enum.IntFlag):
-    """What the ipcache says of an address, as bpf/maps.h has it."""
-
-    MANAGED = 1
-    HOST = 2
-    OUTSIDE = 4
-
-
 class ClassFlag(enum.IntFlag):
     """What policies know of a class of addresses, as bpf/policy.h has it."""
 
@@ -51,8 +42,6 @@ class ClassFlag(enum.IntFlag):
 
 ADDRESS: Final = struct.Struct("=II16s")  # length in bits, family, address
 CLASS: Final = struct.Struct("=II")  # number, flags
-IPCACHE_ADDRESS: Final = struct.Struct("=I16s")  # length in bits, address
-ENDPOINT: Final = struct.Struct("=IIII")  # number, identity, nothing, flags
 PAIR: Final = struct.Struct("=III")  # class of the subject, class of the peer, direction
 PORT: Final = struct.Struct("=IIB2sx")  # length in bits, table, protocol, port in network order
 HALF: Final = struct.Struct("=IIBBxx")  # rule, set of L7 rules, allowed, match
@@ -122,23 +111,6 @@ def compile_policy(engine: Engine, cache: IpCache, revision: int) -> PolicyMaps:
             "policy_states": _array(STATE.size, l7.states),
         },
     )
-
-
-def compile_ipcache(cache: IpCache) -> PolicyTable:
-    """The contents of `ipcache`: who is at an address, whatever policies say."""
-    table = PolicyTable(MapKind.LPM_TRIE, IPCACHE_ADDRESS.size, ENDPOINT.size)
-    held = {V4_ROOT: cache.world(4), V6_ROOT: cache.world(6)}
-    held.update({(network, length): number for network, length, number in cache.prefixes()})
-    for (network, length), number in held.items():
-        endpoint = cache.table[number]
-        flags = EndpointFlag.MANAGED if endpoint.managed else EndpointFlag(0)
-        if not endpoint.managed and endpoint.identity == ReservedIdentity.HOST:
-            flags |= EndpointFlag.HOST
-        if not endpoint.managed and endpoint.identity in WORLDS:
-            flags |= EndpointFlag.OUTSIDE
-        key = IPCACHE_ADDRESS.pack(length, network.to_bytes(16))
-        table.entries.append((key, ENDPOINT.pack(number, endpoint.identity, 0, flags)))
-    return table
 
 
 def _array(value_size: int, values: Sequence[bytes]) -> PolicyTable:

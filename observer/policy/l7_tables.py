@@ -24,8 +24,8 @@ SETS_LIMIT: Final = 1024
 STATES_LIMIT: Final = 16_384
 """States of all automata together: 8.5 MB."""
 
-CLIENT_LIMIT: Final = 255
-"""Bytes of a clientID; the kernel reads no more of a request's."""
+CLIENT_LIMIT: Final = 254
+"""Bytes of a clientID; the kernel reads one more of a request's."""
 
 ANY: Final = 0xFFFF_FFFF
 """A start state that stands for no automaton: no rule of the set asks for the field."""

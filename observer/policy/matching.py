@@ -13,7 +13,7 @@ from observer.identity.endpoints import RESERVED_NAMES, Endpoint, EndpointTable,
 from observer.policy.model import Peers
 from observer.policy.selector import Labels, Selector, by_key
 
-WORLDS: Final = {
+_WORLDS: Final = {
     ReservedIdentity.UNKNOWN: 0,
     ReservedIdentity.WORLD: 0,
     ReservedIdentity.WORLD_IPV4: 4,
@@ -108,7 +108,7 @@ def _known(endpoint: Endpoint) -> _Known:
         endpoint=endpoint,
         labels=by_key(labels),
         managed=endpoint.managed,
-        outside=endpoint.identity in WORLDS and not endpoint.managed,
+        outside=endpoint.identity in _WORLDS and not endpoint.managed,
         host=endpoint.identity == ReservedIdentity.HOST,
         named_ports=frozenset(endpoint.named_ports),
     )

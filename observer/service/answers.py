@@ -7,7 +7,7 @@ are raised before the first message.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -33,13 +33,22 @@ Cancelled = Callable[[], bool]
 
 
 @dataclass(frozen=True, slots=True)
+class Condition:
+    """What a live capture is attached to, and how full its tables are: name, entries, most entries."""
+
+    attached: Sequence[str] = ()
+    pressures: Sequence[tuple[str, int, int]] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class About:
-    """What the server is: told by `status`."""
+    """What the server is: told by `status`. `condition` is asked each time, by any thread."""
 
     node_name: str = ""
     tier: str = ""
     tier_reason: str = ""
     policy_mode: str = ""
+    condition: Callable[[], Condition] = Condition
     started_ns: int = field(default_factory=time.time_ns)
 
 
@@ -120,6 +129,7 @@ class Answers:
     def status(self) -> batch_pb2.StatusResponse:
         """The same and what Hubble has no place for: tier, policy mode, every loss by stage and reason."""
         about = self._about
+        condition = about.condition()
         return batch_pb2.StatusResponse(
             server=self.server_status(),
             node_name=about.node_name,
@@ -130,6 +140,11 @@ class Answers:
             losses=[
                 batch_pb2.LossCount(stage=stage, reason=reason, number=number)
                 for stage, reason, number in self._store.losses
+            ],
+            attached=condition.attached,
+            pressures=[
+                batch_pb2.Pressure(table=table, entries=entries, most=most)
+                for table, entries, most in condition.pressures
             ],
         )
 

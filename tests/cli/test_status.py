@@ -29,6 +29,8 @@ OURS = Status(
     tier="packet",
     tier_reason="no CAP_BPF",
     losses=[("decode", "truncated IPv4 header", 2000), ("store", "reader overtaken", 1)],
+    attached=["veth1 (tcx)", "veth2 (tcx)"],
+    pressures=[("connections", 32_768, 131_072)],
 )
 
 
@@ -50,7 +52,9 @@ def test_compact_of_ours_goes_on_with_tier_mode_and_losses():
         "Flows/s: 2.50",  # since it started, as the stock CLI reckons where no rate is told
         "Node: n\x1b[31m",
         "Tier: packet (no CAP_BPF)",
+        "Attached: veth1 (tcx), veth2 (tcx)",
         "Policy mode: none, no policy is loaded",
+        "Table connections: 32,768/131,072 (25%)",
         "Not read or lost: 2,001",
         "  decode: truncated IPv4 header: 2,000",
         "  store: reader overtaken: 1",

@@ -13,7 +13,7 @@ CONNECT, HTTP, KAFKA, UNREADABLE = range(4)
 PASSES, REFUSES, UNDECIDED = range(3)
 
 TUPLE = struct.Struct("=32s4xHBB")
-TEXT_SIZE = 256
+TEXT_SIZE = 255
 TOPICS = 4
 FIELDS = {"method": 32, "path": 2048, "host": 256}
 
@@ -57,17 +57,17 @@ class KernelJudge:
         self.program = loaded.program("judge")
         self.revision = revision
 
-    def _ask(self, packet, operation, *, key_version=0, client=b"", topics=(), unknown=False, request=(), unread=False):
+    def _ask(self, packet, operation, *, key_version=0, client=b"", topics=(), request=(), unread=False):
         source, destination, protocol, port, family = packet
-        words = [operation, self.revision, protocol << 16 | port, key_version, len(client), len(topics), unknown]
+        words = [operation, self.revision, protocol << 16 | port, key_version, len(client), len(topics)]
         words += [len(topic) for topic in topics] + [0] * (TOPICS - len(topics))
         http = dict(zip(FIELDS, request, strict=False))
         lengths = [len(http.get(name, b"")) for name in FIELDS]
         parts = [
-            struct.pack("=11I", *words),
+            struct.pack("=10I", *words),
             TUPLE.pack(source + destination, 0, protocol, family),
             *(text[:TEXT_SIZE].ljust(TEXT_SIZE, b"\0") for text in (client, *topics)),
-            bytes(TEXT_SIZE * (TOPICS - len(topics))),
+            bytes(TEXT_SIZE * (TOPICS - len(topics)) + 1),  # one of padding
             struct.pack("=4H", *lengths, unread),
             *(http.get(name, b"").ljust(size, b"\0") for name, size in FIELDS.items()),
         ]
@@ -95,9 +95,9 @@ class KernelJudge:
     def unreadable(self):
         return self._ask(self.packet, UNREADABLE)[1:]
 
-    def kafka(self, _decision, key, version, client, topics, unknown=False):
+    def kafka(self, _decision, key, version, client, topics):
         _, verdict, judged, undecided = self._ask(
-            self.packet, KAFKA, key_version=key << 16 | version, client=client, topics=topics, unknown=unknown
+            self.packet, KAFKA, key_version=key << 16 | version, client=client, topics=topics
         )
         assert (verdict, undecided) == (REFUSES if judged.refused else PASSES, False)
         return judged

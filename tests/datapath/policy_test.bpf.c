@@ -2,6 +2,8 @@
 /* bpf/policy.h by itself: what test_policy.py writes into `asked` is judged at a test run, the answer is in `told`. */
 #include "policy.h"
 
+#define TOPICS 4
+
 struct asked {
 	__u32 operation;
 	__u32 revision;
@@ -9,11 +11,10 @@ struct asked {
 	__u32 key_version;
 	__u32 client_length;
 	__u32 topics;
-	__u32 unknown_topic;
-	__u32 topic_length[4];
+	__u32 topic_length[TOPICS];
 	struct tuple tuple; /* end 0 is the source */
 	struct policy_text client;
-	struct policy_text topic[4];
+	struct policy_text topic[TOPICS];
 	struct http_request request;
 };
 
@@ -21,7 +22,7 @@ struct told {
 	__u32 verdict;
 	struct decision connection;
 	struct judgement request;
-	struct policy_kafka kafka;
+	struct kafka_judgement kafka;
 };
 
 enum { CONNECT, HTTP, KAFKA, UNREADABLE };
@@ -55,14 +56,12 @@ int judge(struct __sk_buff *skb)
 	if (in->operation == UNREADABLE)
 		out->verdict = policy_unreadable(&out->connection, &out->request);
 	if (in->operation == KAFKA) {
-		policy_kafka_begin(&out->kafka, &out->connection, in->key_version, &in->client, in->client_length);
-		for (int i = 0; i < 4; i++) {
+		policy_kafka_admit(&out->kafka, &out->connection, in->key_version, &in->client, in->client_length);
+		for (int i = 0; i < TOPICS; i++) {
 			if (i < in->topics)
-				policy_kafka_topic(&out->kafka, &in->topic[i], in->topic_length[i]);
+				policy_kafka_name(&out->kafka, &in->topic[i], in->topic_length[i]);
 		}
-		if (in->unknown_topic)
-			policy_kafka_unknown_topic(&out->kafka);
-		out->verdict = policy_kafka_end(&out->kafka, &out->request);
+		out->verdict = policy_kafka_settle(&out->kafka, &out->request);
 	}
 	return 0;
 }
