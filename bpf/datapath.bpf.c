@@ -158,6 +158,8 @@ static __noinline int read_segment(struct __sk_buff *skb, struct scratch *s, str
 	if (c->l7 != L7_UNDECIDED && pass_over(s, d, found))
 		return 0;
 	if (found == SEGMENT_BEHIND_HOLE || packet->payload_missing) {
+		if (c->l7 == L7_KAFKA)
+			kafka_abandon(s, c);
 		s->at = packet->payload;
 		hand_over(skb, c, SNAPSHOT_GAP, is_told);
 		tells_of_hole(packet, c);
@@ -317,6 +319,8 @@ static __always_inline int take_packet(struct __sk_buff *skb)
 		tell_packet(s, c);
 	if (found != SEGMENT_NOTHING && read_segment(skb, s, c, found, told && c->l7 == L7_UNDECIDED))
 		return refuse();
+	if (c->l7 == L7_KAFKA && packet->tcp_flags & (TCP_FIN | TCP_RST))
+		kafka_abandon(s, c);
 	return TC_ACT_UNSPEC;
 }
 

@@ -138,7 +138,8 @@ struct pending {
 	__u8 direction;
 	__u8 policy_match;
 	__u8 drop_reason_desc;
-	__u8 pad[3];
+	__u8 is_ambiguous; /* another request waits under the same id */
+	__u8 pad[2];
 	__u8 text_length[FLOW_TEXT_SLOTS];
 	__u8 parser[16]; /* the parser's own */
 	char text[FLOW_TEXT_SIZE];
@@ -182,6 +183,13 @@ struct http_request {
 	__u8 method[REQUEST_METHOD_SIZE];
 	__u8 path[REQUEST_PATH_SIZE];
 	__u8 host[REQUEST_HOST_SIZE];
+};
+
+/* And in a Kafka request: its topics, one after the other. */
+#define KAFKA_NAME_LIMIT 255 /* as in observer/l7/kafka_walk.py */
+struct kafka_name {
+	__u8 length;
+	char text[KAFKA_NAME_LIMIT];
 };
 
 /* Policy's word on a request. Before each packet core sets it to the connection's; policy_http and policy_kafka write

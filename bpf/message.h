@@ -165,7 +165,12 @@ static __always_inline void remember(struct scratch *s, const struct connection 
 	pending->drop_reason_desc = record->drop_reason_desc;
 	__builtin_memcpy(pending->text_length, record->text_length, sizeof(pending->text_length));
 	__builtin_memcpy(pending->text, record->text, sizeof(pending->text));
-	bpf_map_update_elem(&pending_requests, &key, pending, BPF_ANY);
+	if (!bpf_map_update_elem(&pending_requests, &key, pending, BPF_NOEXIST))
+		return;
+	/* Two requests wait under one id: nobody can say which of them a response answers. */
+	pending = bpf_map_lookup_elem(&pending_requests, &key);
+	if (pending)
+		pending->is_ambiguous = 1;
 }
 
 /* Global, so that the verifier reads it once however many parsers call it. */
@@ -198,7 +203,7 @@ __noinline int put_response(struct connection *c, __u32 id, int keep)
 	record->l7_type = TYPE_RESPONSE;
 	key.connection = c->number;
 	pending = bpf_map_lookup_elem(&pending_requests, &key);
-	if (!pending) {
+	if (!pending || pending->is_ambiguous) {
 		record->flags |= FLAG_L7_INCOMPLETE;
 		put_judgement(s, c);
 		tell(s);

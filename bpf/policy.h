@@ -437,9 +437,11 @@ __noinline int policy_kafka_admit(struct kafka_judgement *k, const struct decisi
 
 	if (!k || !d || !client)
 		return 0;
-	*k = (struct kafka_judgement){
-		.decision = *d, .key = key_version >> 16, .version = key_version, .is_wanted = 1
-	};
+	__builtin_memset(k, 0, sizeof(*k)); /* and no literal: that would stand on the stack, which is short here */
+	k->decision = *d;
+	k->key = key_version >> 16;
+	k->version = key_version;
+	k->is_wanted = 1;
 	if (length > POLICY_TEXT_SIZE)
 		length = POLICY_TEXT_SIZE; /* one octet more than any rule's: none of them matches */
 	for (int half = 0; half < 2; half++) {

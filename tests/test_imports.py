@@ -24,7 +24,7 @@ STREET = [
     {"observer.fragments", "observer.tunnel", "observer.ip", "observer.decode"},
     {"observer.tuples", "observer.conntrack", "observer.vantage", "observer.datapath.handed"},
     {"observer.stream"},
-    {"observer.l7"},
+    {"observer.l7", "observer.datapath.kafka_table"},
     {"observer.identity"},
     {"observer.policy"},
     {"observer.store"},

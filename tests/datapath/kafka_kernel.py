@@ -1,0 +1,140 @@
+"""bpf/kafka.h alone, by BPF_PROG_TEST_RUN: octets of both sides in, the L7 columns of records out; and the same columns
+of what the Python parser makes of the same octets."""
+
+import struct
+from typing import NamedTuple, Self
+
+import numpy as np
+
+from observer.datapath import kafka_table
+from observer.datapath.libbpf import Object, Program
+from observer.datapath.ring import RecordRing
+from observer.l7.kafka import Kafka
+from observer.l7.kafka_topics import TopicIds
+from observer.l7.message import Message, Side
+from observer.losses import Losses
+from observer.record import Flags, L7Kind, Present, pack_text, unpack_text
+
+READ, REFUSED, HAND_OVER = 0, 1, 2
+ORDER_READ, ORDER_ABANDON, ORDER_DETECT, ORDER_DETECT_EXPECTED = range(4)
+DETECTED = 100
+FRAME_LIMIT = 3_400  # what BPF_PROG_TEST_RUN takes
+SAID = Present.CODE | Present.METHOD | Present.L7_ID | Present.LATENCY
+FLAGGED = Flags.L7_INCOMPLETE | Flags.TEXT_CUT
+
+
+class Told(NamedTuple):
+    """The L7 columns of one record."""
+
+    type: int
+    method: int
+    version: int
+    id: int
+    code: int
+    texts: tuple[bytes, ...]
+    time_ns: int
+    latency_ns: int
+    present: int
+    flags: int
+
+
+class KernelKafka:
+    """One connection at a time; `feed` gives what a packet made the kernel tell."""
+
+    def __init__(self, image: bytes, **sizes: int) -> None:
+        self.object = Object(image, "kafka")
+        for name, size in sizes.items():
+            self.object.resize(name, size)
+        self.object.load()
+        load_tables(self.object)
+        self.program: Program = self.object.program("kafka")
+        self._ring = RecordRing(self.object.map("events"))
+        self._tested = self.object.map("tested")
+        self._number = 0
+        self.results: list[int] = []
+        self.is_judged = False
+        self.begin()
+
+    def begin(self) -> None:
+        """Another connection."""
+        self._number += 1
+        self.results = []
+        self.object.map("kafka_topic_ids").clear()
+        self._tested.set(bytes(4), struct.pack("=Q", self._number).ljust(self._tested.value_size, b"\0"))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.object.close()
+
+    def order(self, what: int, side: Side, data: bytes, time_ns: int = 0) -> int:
+        frame = struct.pack("=BBB3xQ", side, what, self.is_judged, time_ns) + data
+        return self.program.test_run(frame).retval
+
+    def feed(self, side: Side, data: bytes, time_ns: int) -> list[Told]:
+        for start in range(0, len(data), FRAME_LIMIT):
+            self.results.append(self.order(ORDER_READ, side, data[start : start + FRAME_LIMIT], time_ns))
+        return self.take()
+
+    def close(self, side: Side) -> list[Told]:
+        self.results.append(self.order(ORDER_ABANDON, side, b""))
+        return self.take()
+
+    def take(self) -> list[Told]:
+        return [
+            Told(
+                int(row["l7_type"]),
+                int(row["l7_method"]),
+                int(row["l7_version"]),
+                int(row["l7_id"]),
+                int(row["l7_code"]),
+                unpack_text(row)[:2],
+                int(row["time_ns"]),
+                int(row["latency_ns"]),
+                int(row["present"]) & SAID,
+                int(row["flags"]) & FLAGGED,
+            )
+            for row in self._ring.take(1 << 16)
+        ]
+
+
+def load_tables(loaded: Object) -> None:
+    """Write the programs into the maps, as the datapath does."""
+    programs, steps = kafka_table.tables()
+    for name, values in (("kafka_programs", programs), ("kafka_steps", steps)):
+        table = loaded.map(name)
+        rows = np.frombuffer(values, f"V{table.value_size}")
+        assert len(rows) == table.max_entries
+        table.update_batch(np.arange(len(rows), dtype="=u4").view("V4"), rows)
+
+
+def told(message: Message) -> Told:
+    """The columns that observer/rows.py writes of a message."""
+    assert message.kind is L7Kind.KAFKA
+    present, flags = 0, Flags.L7_INCOMPLETE if message.incomplete else 0
+    for value, bit in (
+        (message.code, Present.CODE),
+        (message.method, Present.METHOD),
+        (message.id, Present.L7_ID),
+        (message.latency_ns, Present.LATENCY),
+    ):
+        present |= bit if value is not None else 0
+    lengths, text, cut = pack_text(message.texts)
+    one, two = lengths[:2]
+    return Told(
+        int(message.type),
+        message.method or 0,
+        message.version,
+        (message.id or 0) & 0xFFFFFFFF,
+        (message.code or 0) & 0xFFFF,
+        (text[:one], text[one : one + two]),
+        message.time_ns,
+        max(message.latency_ns or 0, 0),
+        present,
+        flags | (Flags.TEXT_CUT if cut else 0),
+    )
+
+
+def python(topic_ids: TopicIds | None = None) -> Kafka:
+    return Kafka(Losses(), topic_ids, (b"client", b"server"))
