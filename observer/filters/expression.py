@@ -211,7 +211,10 @@ def _literal(character: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """An expression in two halves, both of which must match: the server's and ours."""
+    """An expression in two halves, both of which must match: the server's and ours.
+
+    Where a server cannot say a part, it may still say something that the part needs, and then sends less.
+    """
 
     whitelist: tuple[flow_pb2.FlowFilter, ...]
     blacklist: tuple[flow_pb2.FlowFilter, ...]
@@ -239,6 +242,27 @@ def _disjuncts(node: Node, positive: bool) -> list[flow_pb2.FlowFilter] | None:
             if sign in _POSITIVE:
                 positive, sign = not positive, _POSITIVE[sign]
             return _filters(Condition(name, sign, values, position)) if positive else None
+    return None
+
+
+def _at_least(node: Node) -> Node | None:
+    """A tree that a server can judge, and that matches at least what a tree matches; None if there is none."""
+    if _disjuncts(node, True) is not None:
+        return node
+    match node:
+        case And(parts):
+            known = [least for part in parts if (least := _at_least(part)) is not None]
+            return _all(known) if known else None
+        case Or(parts):
+            each = [_at_least(part) for part in parts]
+            known = [least for least in each if least is not None]
+            return Or(tuple(dict.fromkeys(known))) if len(known) == len(each) else None
+        case Condition(_, sign, values) if node.field.within and sign not in _POSITIVE:
+            protocol = Value(node.field.within)
+            if not node.field.own:
+                return Condition("protocol", "=", (protocol,))
+            wider = [value if _theirs(node, value) else protocol for value in values]
+            return Condition("protocol", sign, tuple(dict.fromkeys(wider)))
     return None
 
 
@@ -305,7 +329,7 @@ def _conjuncts(node: Node) -> list[Node]:
 def split(
     node: Node, whitelist: Iterable[flow_pb2.FlowFilter] = (), blacklist: Iterable[flow_pb2.FlowFilter] = ()
 ) -> Split:
-    """Add to a whitelist and a blacklist what of a tree they can express exactly, as much of it as possible."""
+    """Add to a whitelist and a blacklist what of a tree they can say; `local` is what they cannot say exactly."""
     allow, deny = list(whitelist), list(blacklist)
     pushed, local = [], []
     for part in _conjuncts(node):
@@ -320,6 +344,13 @@ def split(
             local.append(part)
             continue
         pushed.append(part)
+    for part in local:
+        least = _at_least(part)
+        allowed = None if least is None else _disjuncts(least, True)
+        both = None if allowed is None else _product([allow, allowed]) if allow else allowed
+        if both is not None and least is not None and least not in pushed:
+            allow = both
+            pushed.append(least)
     return Split(tuple(allow), tuple(deny), _all(pushed), _all(local))
 
 

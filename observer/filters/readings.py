@@ -411,7 +411,7 @@ def _call(service: Any, method: Any) -> tuple[str, ...]:
 
 
 def _grpc(flow: Flow) -> Mapping[str, Any]:
-    part = extension(flow, "grpc")
+    part = extension(flow, "grpc") if flow.l7.HasField("http") else None
     return dict(part.items()) if isinstance(part, Struct) else {}
 
 
@@ -430,7 +430,7 @@ def _grpc_reading(values: Callable[[Mapping[str, Any]], Iterable[Any]]) -> Readi
 
     def rows(_: str, ask: Ask) -> Parts:
         judge = _by_row(lambda texts, ours, status: values(_called(texts, ours, status)), ask)
-        return _GRPC, None, judge
+        return _GRPC, upper(_HTTP), judge
 
     return Reading(lambda flow, _: values(_grpc(flow)), rows)
 
@@ -440,10 +440,13 @@ GRPC_STATUS: Final = _grpc_reading(lambda call: _number(call.get("status")))
 
 
 def _is_grpc_rows(_: str, ask: Ask) -> Parts:
-    return (lambda columns: certain(equal(columns["l7_kind"], L7Kind.GRPC) & bool(ask("grpc")))), None, None
+    return (lambda columns: certain(equal(columns["l7_kind"], L7Kind.GRPC) & bool(ask("grpc")))), upper(_HTTP), None
 
 
-IS_GRPC: Final = Reading(lambda flow, _: ("grpc",) if extension(flow, "grpc") is not None else (), _is_grpc_rows)
+IS_GRPC: Final = Reading(
+    lambda flow, _: ("grpc",) if flow.l7.HasField("http") and extension(flow, "grpc") is not None else (),
+    _is_grpc_rows,
+)
 
 # The summary
 
