@@ -307,6 +307,19 @@ def _name(enum_type: Any, number: int) -> str:
     return str(value.name) if value is not None and number else ""
 
 
+def _policies(store: Store, _: str) -> Counter[str]:
+    counted: Counter[str] = Counter()
+    for columns in store.columns(store.first, store.next):
+        for name in ("egress_rule", "ingress_rule"):
+            numbers, counts = np.unique(columns[name], return_counts=True)
+            for number, count in zip(numbers.tolist(), counts.tolist(), strict=True):
+                if 0 < number < len(store.policies):
+                    policy = store.policies[number]
+                    for text in readings.policy_forms(policy.namespace, policy.name)[:1]:
+                        counted[text] += count
+    return counted
+
+
 def _windows(store: Store) -> list[Columns]:
     return store.columns(max(store.first, store.next - NEWEST), store.next)
 
@@ -388,6 +401,7 @@ LIVE: Final[dict[str, Live]] = {
     "service": _of_endpoint(lambda endpoint: () if endpoint.service is None else readings.slashed(*endpoint.service)),
     "cluster": _of_endpoint(lambda endpoint: (endpoint.cluster,) if endpoint.cluster else ()),
     "fqdn": _names,
+    "policy": _policies,
     "identity": _identities,
     "ip": _addresses,
     "port": _ports,

@@ -239,6 +239,38 @@ def _node_rows(_: str, ask: Ask) -> Parts:
 NODE: Final = Reading(lambda flow, _: (flow.node_name,) if flow.node_name else (), _node_rows)
 
 
+def policy_forms(namespace: str, name: str) -> tuple[str, ...]:
+    """Namespace/name, and the name alone."""
+    return (f"{namespace}/{name}", name) if namespace and name else (name,) if name else ()
+
+
+def _policies(flow: Flow, _: str) -> Iterator[str]:
+    for policies in (flow.egress_denied_by, flow.ingress_denied_by, flow.egress_allowed_by, flow.ingress_allowed_by):
+        for policy in policies:
+            yield from policy_forms(policy.namespace, policy.name)
+
+
+def _policy_rows(_: str, ask: Ask) -> Parts:
+    def index(columns: Columns) -> Bounds:
+        policies = columns.store.policies
+        mask = np.zeros(columns.length, np.bool_)
+        for column in ("egress_rule", "ingress_rule"):
+            numbers, places = np.unique(columns[column], return_inverse=True)
+            # A row that the writer is just overwriting may have any number.
+            known = [policies[number] if 0 < number < len(policies) else None for number in numbers.tolist()]
+            answers = [
+                policy is not None and any(ask(text) for text in policy_forms(policy.namespace, policy.name))
+                for policy in known
+            ]
+            mask |= np.array(answers, np.bool_)[places]
+        return certain(mask)
+
+    return index, None, None  # an imported flow may name more than two
+
+
+POLICY: Final = Reading(_policies, _policy_rows)
+
+
 def _latency_rows(_: str, ask: Ask) -> Parts:
     def index(columns: Columns) -> Bounds:
         told = flagged(columns["present"], Present.LATENCY) & (columns["l7_kind"] != 0)

@@ -10,6 +10,7 @@ from google.protobuf.struct_pb2 import Struct
 from observer.api import flow_pb2
 from observer.extra import Extra
 from observer.identity.endpoints import Endpoint
+from observer.policy.model import PolicyRef
 from observer.record import (
     Flags,
     HttpMethod,
@@ -45,6 +46,10 @@ ENDPOINTS = [
         names=("cart.default.svc.cluster.local", "a_b.example.org"),
     ),
     Endpoint(identity=0, namespace="shop"),
+]
+POLICIES = [
+    PolicyRef("cart-only", "shop", "CiliumNetworkPolicy", (), 1),
+    PolicyRef("everybody", "", "CiliumClusterwideNetworkPolicy", (), 1),
 ]
 NODES = ["", "node-1", "east/node-2", "Node3"]
 ADDRESSES = ["10.0.0.1", "10.0.0.2", "10.1.2.3", "192.168.0.9", "0.0.0.0", "fd00::1", "fd00::1:0:0:2", "::1", "::"]
@@ -139,6 +144,7 @@ def flow_row(random: Random, decoder: FlowDecoder) -> tuple[Records, Extra | Non
     row["source_port"], row["destination_port"] = some([0, 80, 443, 40000]), some([0, 53, 80, 8080])
     row["source_endpoint"], row["destination_endpoint"] = some([0, 1, 3, 4, 5]), some([0, 2, 3, 4, 5])
     row["source_identity"], row["destination_identity"] = some([0, 0, 300, 999]), some([0, 0, 301, 2])
+    row["egress_rule"], row["ingress_rule"] = some([0, 1, 2]), some([0, 0, 2])
     row["ifindex"] = some([0, 1, 7])
     family, row["source_ip"] = packed(some([*ADDRESSES, MAPPED]))
     _, row["destination_ip"] = packed(some([text for text in ADDRESSES if (":" in text) == (family == 6)]))
@@ -234,6 +240,9 @@ def imported_flow(random: Random) -> flow_pb2.Flow:
         ours.update(some([{"bytes": 1500.5, "grpc": {"service": "shop.Cart", "method": "Add", "status": 14}},
                           {"bytes": "x", "kafka": {"topics": ["more", 7]}, "grpc": 7}, {}]))  # fmt: skip
         flow.extensions.Pack(ours)
+    if some([True, False]):
+        for policies in (flow.egress_denied_by, flow.ingress_allowed_by, flow.ingress_allowed_by):
+            policies.add(name=some(["", "cart-only", "imported"]), namespace=some(["", "shop"]))
     flow.trace_context.parent.trace_id = some(["", TRACE])
     flow.ip_trace_id.trace_id = 7
     flow.interface.name = "eth0"
@@ -328,6 +337,8 @@ def store_of(random: Random, count: int, capacity: int) -> Store:
     store = Store(capacity)
     for endpoint in ENDPOINTS:
         store.endpoints.intern(endpoint)
+    for policy in POLICIES:
+        store.policies.intern(policy)
     store.nodes[:] = NODES
     decoder = FlowDecoder(store.endpoints, store.policies)
     flows = [flow_row(random, decoder) for _ in range(count)]

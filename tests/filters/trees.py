@@ -39,6 +39,7 @@ OTHERS = {
     "protocol": [*TEXTS["protocol"], "grpc", "GRPC"],
     "verdict": ["FORWARDED", "dropped", "Audit"],
     "drop-reason": ["POLICY_DENIED", "policy_deny"],
+    "policy": ["shop/cart-only", "cart-only", "everybody", "imported", "nobody"],
     "workload": ["cart", "Deployment/cart", "Job/", "/other"],
     "service": TEXTS["pod"],
     "cluster": TEXTS["cluster_name"],
