@@ -147,11 +147,12 @@ struct {
 	__type(value, struct policy_walk);
 } policy_walks SEC(".maps");
 
-/* The class of an address. User space has an entry for every address there is; without one it is nobody's. */
+/* The class of an address. User space has an entry for every address there is; where it is not, the tables are not
+ * those of the revision, and nobody may pass. */
 static __always_inline struct policy_class policy_classify(__u32 revision, __u32 family, const __u8 *address)
 {
 	struct policy_address key = { .length = 32 + 128, .family = family };
-	struct policy_class nobody = {}, *found = NULL;
+	struct policy_class nobody = { .flags = CLASS_INGRESS | CLASS_EGRESS }, *found = NULL;
 	__u32 half = revision & 1;
 	void *table = bpf_map_lookup_elem(&policy_addresses, &half);
 

@@ -15,6 +15,7 @@ import os
 import weakref
 from collections import deque
 from collections.abc import Iterator
+from contextlib import contextmanager
 from ctypes import POINTER, Structure, byref, c_bool, c_char_p, c_int, c_size_t, c_uint32, c_uint64, c_void_p
 from typing import Any, Final, NamedTuple, Self
 
@@ -83,6 +84,12 @@ class _TestRunOpts(Structure):
     )
 
 
+class _MapOpts(Structure):
+    """The head of struct bpf_map_create_opts."""
+
+    _fields_ = (("sz", c_size_t), ("_btf", c_uint32 * 4), ("inner_map_fd", c_uint32), ("map_flags", c_uint32))
+
+
 class _LinkOpts(Structure):
     """The head of struct bpf_link_create_opts."""
 
@@ -122,6 +129,7 @@ _Print: Final = ctypes.CFUNCTYPE(c_int, c_int, c_char_p, c_void_p)
 
 _SIGNATURES: Final[dict[str, tuple[Any, ...]]] = {
     # name: (result, arguments...)
+    "bpf_map_create": (c_int, c_int, c_char_p, c_uint32, c_uint32, c_uint32, POINTER(_MapOpts)),
     "bpf_map_delete_elem": (c_int, c_int, c_void_p),
     "bpf_map_get_next_key": (c_int, c_int, c_void_p, c_void_p),
     "bpf_map_lookup_batch": (c_int, c_int, c_void_p, c_void_p, c_void_p, c_void_p, POINTER(c_uint32), c_void_p),
@@ -378,7 +386,7 @@ class Map:
     The value of a per-CPU map is that of each possible CPU in turn, each rounded up to eight bytes.
     """
 
-    def __init__(self, owner: Object, name: str, fd: int) -> None:
+    def __init__(self, owner: Object | None, name: str, fd: int) -> None:
         self._owner = owner  # whose end would close the descriptor
         self.name = name
         self.fd = fd
@@ -497,6 +505,19 @@ class Map:
 
     def _check(self, result: int, what: str) -> None:
         _check(result, f"{what} the map {self.name}")
+
+
+@contextmanager
+def new_map(type: int, name: str, key_size: int, value_size: int, max_entries: int, flags: int = 0) -> Iterator[Map]:
+    """Make a map for a map of maps, which keeps it; our own descriptor is closed at the end."""
+    options = _MapOpts(sz=ctypes.sizeof(_MapOpts), map_flags=flags)
+    short = name[:15].encode()  # BPF_OBJ_NAME_LEN
+    fd = _library().bpf_map_create(type, short, key_size, value_size, max_entries, byref(options))
+    _check(fd, f"make the map {name}")
+    try:
+        yield Map(None, name, fd)
+    finally:
+        os.close(fd)
 
 
 class Link:

@@ -1,14 +1,10 @@
-"""Policy maps in the kernel: inner maps made, filled and put in place, and questions to policy_test.bpf.c."""
+"""Questions to policy_test.bpf.c, about policies that stand in the maps of the kernel."""
 
-import ctypes
-import os
 import struct
 
-from observer.datapath.libbpf import Map, Object
-from observer.policy.compile import MapKind, PolicyMaps
+from observer.datapath.libbpf import Object
 from tests.policy.map_judge import Judged
 
-FLAGS = {MapKind.LPM_TRIE: 1, MapKind.HASH: 0, MapKind.ARRAY: 1 << 12}  # BPF_F_NO_PREALLOC, BPF_F_INNER_MAP
 CONNECT, HTTP, KAFKA, UNREADABLE = range(4)
 PASSES, REFUSES, UNDECIDED = range(3)
 
@@ -16,37 +12,6 @@ TUPLE = struct.Struct("=32s4xHBB")
 TEXT_SIZE = 255
 TOPICS = 4
 FIELDS = {"method": 32, "path": 2048, "host": 256}
-
-
-class _CreateOptions(ctypes.Structure):
-    """The head of struct bpf_map_create_opts."""
-
-    _fields_ = (
-        ("sz", ctypes.c_size_t),
-        ("btf_fd", ctypes.c_uint32),
-        ("btf_key_type_id", ctypes.c_uint32),
-        ("btf_value_type_id", ctypes.c_uint32),
-        ("btf_vmlinux_value_type_id", ctypes.c_uint32),
-        ("inner_map_fd", ctypes.c_uint32),
-        ("map_flags", ctypes.c_uint32),
-    )
-
-
-def put(loaded: Object, maps: PolicyMaps) -> None:
-    """Fill the half of the tables that the revision's is."""
-    libbpf = ctypes.CDLL("libbpf.so.1", use_errno=True)
-    for name, table in maps.tables.items():
-        options = _CreateOptions(sz=ctypes.sizeof(_CreateOptions), map_flags=FLAGS[table.kind])
-        size = max(1, len(table.entries))
-        fd = libbpf.bpf_map_create(
-            table.kind.value, name[:15].encode(), table.key_size, table.value_size, size, ctypes.byref(options)
-        )
-        assert fd > 0, os.strerror(ctypes.get_errno())
-        inner = Map(loaded, name, fd)
-        for key, value in table.entries:
-            inner.set(key, value)
-        loaded.map(name).set(struct.pack("=I", maps.revision & 1), struct.pack("=I", fd))
-        os.close(fd)
 
 
 class KernelJudge:

@@ -7,7 +7,8 @@ import pytest
 
 from bpf.build import build
 from observer.datapath.libbpf import Object
-from tests.datapath.policy_kernel import KernelJudge, put
+from observer.datapath.policy_maps import put_policy
+from tests.datapath.policy_kernel import KernelJudge
 from tests.policy.test_compile import answer, compiled, refused_by_name, seen, told
 from tests.policy.test_engine import CASES
 from tests.policy.town import Town
@@ -29,7 +30,7 @@ def test_verdicts_of_the_kernel_are_the_engines(tmp_path, loaded, policies, aske
     town = Town(tmp_path, policies)
     if refused_by_name(town):
         return
-    put(loaded, compiled(town))
+    put_policy(loaded, compiled(town))
     judge = KernelJudge(loaded, 1)
     for source, destination, what, request, _ in asked:
         expected = seen(town.ask(source, destination, what, request))

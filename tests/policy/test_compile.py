@@ -1,10 +1,13 @@
 """Verdicts by compiled maps are the engine's: over the table of test_engine.py, and over random policies."""
 
 import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
 
-from observer.errors import PolicyError
+from observer.errors import FlowscopeError, PolicyError
 from observer.policy.compile import compile_policy
 from observer.policy.kafka_rules import API_KEYS
+from tests.policy import random_town
 from tests.policy.map_judge import Judged, MapJudge
 from tests.policy.test_engine import CASES
 from tests.policy.town import Http, Kafka, Town
@@ -25,7 +28,10 @@ def told(judged: Judged):
 
 
 def answer(judge: MapJudge, town: Town, source, destination, what, request):
-    decision = judge.connection(*town.packet(source, destination, what))
+    return request_of(judge, judge.connection(*town.packet(source, destination, what)), request)
+
+
+def request_of(judge: MapJudge, decision: Judged, request) -> Judged:
     if isinstance(request, Http):
         path = request.path if isinstance(request.path, bytes) else request.path.encode()
         return judge.http(decision, request.method.encode(), path, request.host.encode())
@@ -61,3 +67,29 @@ def test_verdicts_of_the_maps_are_the_engines(tmp_path, policies, asked):
     for source, destination, what, request, _ in asked:
         expected = seen(town.ask(source, destination, what, request))
         assert told(answer(judge, town, source, destination, what, request)) == expected, (source, destination, what)
+
+
+def agrees(judge, place: Town, packet, request) -> None:
+    """Whether the maps say of a packet, and of a request over its connection, what the engine says."""
+    expected = place.connection(*packet)
+    judged = judge.connection(*packet)
+    assert told(judged) == seen(expected), packet
+    if request is not None:
+        asked = place.request(expected, request)
+        assert told(request_of(judge, judged, request)) == seen(asked), (packet, request)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    random_town.identities(),
+    random_town.policies(),
+    st.lists(random_town.questions(), min_size=20, max_size=40),
+)
+def test_random_policies_are_judged_alike(identities, policies, asked):
+    try:
+        place = random_town.town(identities, policies)
+    except FlowscopeError:
+        assume(False)
+    judge = MapJudge(compiled(place))
+    for packet, request in asked:
+        agrees(judge, place, packet, request)

@@ -96,7 +96,10 @@ class Town:
 
     def ask(self, source, destination, what, request=None) -> Decision:
         """The engine's word on a connection, or on a request over it; see `packet`."""
-        decision = self.connection(*self.packet(source, destination, what))
+        return self.request(self.connection(*self.packet(source, destination, what)), request)
+
+    def request(self, decision, request) -> Decision:
+        """The engine's word on a request over a connection."""
         if isinstance(request, Http):
             fields = list(request.headers)
             return self.engine.http(decision, request.method, request.path, request.host, lambda: fields)
