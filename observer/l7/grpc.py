@@ -215,7 +215,7 @@ def _extension(
     answered: int | None = None,
 ) -> Mapping[str, Any]:
     """What a message of a call carries; `asked` and `answered` are messages counted, None where nobody could."""
-    service, method = split_path(path)
+    service, method = (_kept_path if len(path) <= EXTENSION_SIZE else split_path)(path)
     grpc: dict[str, Any] = {"service": service, "method": method} if service else {}
     if deadline_ns is not None:
         grpc["timeout_ns"] = deadline_ns
@@ -236,6 +236,7 @@ def _extension(
 
 
 _kept_extension = lru_cache(EXTENSIONS_LIMIT)(_extension)
+_kept_path = lru_cache(EXTENSIONS_LIMIT)(split_path)
 
 
 def see_http1(message: Message) -> None:

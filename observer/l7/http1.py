@@ -24,7 +24,7 @@ from observer.l7.http1_head import (
     StartLine,
     is_h2c,
     is_plausible,
-    read_fields,
+    read_section,
     start_line,
 )
 from observer.l7.http1_stream import State, Stream
@@ -216,9 +216,9 @@ class Http1:
 
     def _told(self, stream: Stream, head: bytes, time_ns: int, out: list[Message], whole: bool = True) -> None:
         """Tell a message and decide where it ends. `head` starts with a line end; not `whole`: fields are missing."""
-        fields = read_fields(head, stream.start.version, self._losses)
+        fields, lines = read_section(head, stream.start.version, self._losses)
         if stream.side is CLIENT:
-            message = self._request(stream.start, fields, head[1:], time_ns)
+            message = self._request(stream.start, fields, lines, time_ns)
             message.incomplete = not whole
             out.append(message)
             if self._waits and (fields.upgrade or message.method == CONNECT):
@@ -226,7 +226,7 @@ class Http1:
                 self._awaited = message
             self._request_body(stream, fields)
         else:
-            self._response(stream, fields, head[1:], time_ns, whole, out)
+            self._response(stream, fields, lines, time_ns, whole, out)
         if not whole and not self.opaque:
             if stream.side is CLIENT:
                 self._awaited = None

@@ -21,10 +21,10 @@ METHOD_LIMIT: Final = 32
 EMPTY_LINES_LIMIT: Final = 16
 """Octets of empty lines that may come before a first start line for it to be detected."""
 
-_MEMO_LIMIT: Final = 1_024
+MEMO_LIMIT: Final = 1_024
 """Start lines, and header sections, that are remembered: most come again and again."""
 
-_MEMO_SIZE: Final = 1_024
+MEMO_SIZE: Final = 1_024
 """Octets of one that is remembered."""
 
 _DIGITS_LIMIT: Final = 18  # of a Content-Length: fits 63 bits
@@ -103,8 +103,8 @@ def start_line(side: Side, line: bytes) -> StartLine | None:
     start = memo.get(line)
     if start is None:
         start = _READERS[side](line)
-        if start is not None and len(line) <= _MEMO_SIZE:
-            if len(memo) >= _MEMO_LIMIT:
+        if start is not None and len(line) <= MEMO_SIZE:
+            if len(memo) >= MEMO_LIMIT:
                 memo.clear()
             memo[line] = start
     return start
@@ -130,25 +130,25 @@ def is_plausible(start: StartLine, head: bytes) -> bool:
     return any(match[1].lower() == b"host" for match in _CONTROL.finditer(head))
 
 
-_fields: Final[dict[bytes, Fields]] = {}
-"""Of sections with nothing wrong in them, whatever the version."""
+_sections: Final[dict[bytes, tuple[Fields, bytes]]] = {}
+"""Sections with nothing wrong in them, whatever the version."""
 
 
-def read_fields(head: bytes, version: int, losses: Losses) -> Fields:
-    """Read the control fields of a header section that starts with a line end; count what is wrong with them."""
-    known = _fields.get(head)
+def read_section(head: bytes, version: int, losses: Losses) -> tuple[Fields, bytes]:
+    """The control fields of a header section that starts with a line end, and its lines without that."""
+    known = _sections.get(head)
     if known is not None:
         return known
     faults: list[str] = []
-    fields = _read_fields(head, version, faults)
+    section = _read_fields(head, version, faults), head[1:]
     for fault in faults:
         losses.count("http1", fault)
     # What is right with a coding depends on the version.
-    if not faults and len(head) <= _MEMO_SIZE and fields.coding is None:
-        if len(_fields) >= _MEMO_LIMIT:
-            _fields.clear()
-        _fields[head] = fields
-    return fields
+    if not faults and len(head) <= MEMO_SIZE and section[0].coding is None:
+        if len(_sections) >= MEMO_LIMIT:
+            _sections.clear()
+        _sections[head] = section
+    return section
 
 
 def _read_fields(head: bytes, version: int, faults: list[str]) -> Fields:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from observer.l7.http1_head import Fields, StartLine, may_start, read_fields, request_line, status_line
+from observer.l7.http1_head import Fields, StartLine, may_start, read_section, request_line, status_line
 from observer.losses import Losses
 
 
@@ -79,4 +79,4 @@ def test_may_start(data, may):
     ],
 )
 def test_control_fields(head, fields):
-    assert read_fields(head, 11, Losses()) == fields
+    assert read_section(head, 11, Losses()) == (fields, head[1:])
