@@ -31,7 +31,7 @@ QUESTION_LIMIT: Final = 64
 ANSWER_LIMIT: Final = 256
 """Answer records of one message that are told."""
 
-_MEMO_LIMIT: Final = 8_192
+MEMO_LIMIT: Final = 8_192
 """Names of first questions remembered as they stood on the wire: an answer repeats its query's, and clients repeat."""
 
 _names: Final[dict[bytes, bytes]] = {}
@@ -207,7 +207,7 @@ def _first_name(data: bytes) -> tuple[bytes, int]:
         name, size = read_name(raw, 0)
     except MalformedError:  # or a label holds a zero, or a pointer leads elsewhere: read what is not for remembering
         return read_name(data, HEADER_SIZE)
-    if len(_names) >= _MEMO_LIMIT:
+    if len(_names) >= MEMO_LIMIT:
         _names.clear()
     _names[raw] = name
     return name, HEADER_SIZE + size

@@ -219,3 +219,22 @@ def test_a_stream_keeps_one_message_at_most():
     for _ in range(100):
         parser.feed(CLIENT, b"\x01" * 1448, 1)
         assert len(parser._framings[CLIENT].buffer) < 65_535
+
+
+def test_more_queries_than_are_kept_stay_right():
+    dns._queries.clear()
+    parser = DnsDatagrams(Losses())
+    for _ in range(2):
+        for number in range(dns.MEMO_LIMIT + 2):
+            name = b"q%d" % number
+            (asked,) = parser.feed(CLIENT, query(number & 0xFFFF, name=bytes([len(name)]) + name + b"\0"), 0)
+            (answered,) = parser.feed(SERVER, answer(number & 0xFFFF, name=bytes([len(name)]) + name + b"\0"), 0)
+            assert (asked.id, asked.texts, asked.method) == (number & 0xFFFF, (name + b".",), 1)
+            assert answered.request is asked
+            assert len(dns._queries) <= dns.MEMO_LIMIT
+    assert dns._queries
+    dns._queries.clear()
+    long = b"\x3f" + b"x" * 63
+    for name in (long + long + b"\0", b"\1q\0"):
+        parser.feed(CLIENT, query(name=name), 0)
+    assert [read[0] for read in dns._queries.values()] == [(b"q.",)]  # not one beyond MEMO_SIZE

@@ -221,3 +221,14 @@ def test_random_bytes_raise_nothing_else(data):
 @given(st.integers(0, len(WHOLE) - 1), st.binary(max_size=3), st.integers(0, len(WHOLE)))
 def test_mutated_bytes_raise_nothing_else(place, replaced, cut):
     try_reading((WHOLE[:place] + replaced + WHOLE[place + len(replaced) :])[:cut])
+
+
+def test_more_names_than_are_kept_stay_right():
+    dns_message._names.clear()
+    for _ in range(2):
+        for number in range(dns_message.MEMO_LIMIT + 2):
+            name = b"n%d" % number
+            read = read_message(message(0x0100, [question(1, bytes([len(name)]) + name + b"\0")]))
+            assert (read.query, read.qtype) == (name + b".", 1)
+            assert len(dns_message._names) <= dns_message.MEMO_LIMIT
+    assert dns_message._names

@@ -177,3 +177,26 @@ def test_over_http1_what_has_another_content_type_is_http():
         Http1, [(CLIENT, asked), (SERVER, b"HTTP/1.1 200 OK\r\nX: grpc\r\nContent-Length: 0\r\n\r\n")]
     )
     assert [(each.kind, each.extension) for each in told] == [(L7Kind.HTTP, None)] * 2
+
+
+def test_more_extensions_than_are_kept_stay_right():
+    for _ in range(2):
+        for number in range(grpc.EXTENSIONS_LIMIT + 2):
+            called = GrpcCall(b"/p.Svc/Do%d" % number, b"application/grpc", b"%dm" % number)
+            expected = {"service": "p.Svc", "method": f"Do{number}", "timeout_ns": number * 10**6}
+            assert called.request_extension() == {"grpc": expected}
+            called.trailers([(b"grpc-status", b"5")])
+            counts = {"request_messages": 0, "response_messages": 0}
+            assert said(called) == {**expected, "status": 5, "status_name": "NOT_FOUND", **counts}
+    for kept in (grpc._kept_extension, grpc._kept_path):
+        assert kept.cache_info().currsize == grpc.EXTENSIONS_LIMIT
+
+
+def test_a_long_path_or_message_is_not_kept():
+    grpc._kept_extension.cache_clear()
+    long = GrpcCall(b"/p.Svc/" + b"x" * grpc.EXTENSION_SIZE, b"application/grpc")
+    assert long.request_extension()["grpc"]["method"] == "x" * grpc.EXTENSION_SIZE
+    called = call()
+    called.trailers([(b"grpc-message", b"y" * grpc.EXTENSION_SIZE)])
+    assert said(called)["message"] == "y" * grpc.EXTENSION_SIZE
+    assert grpc._kept_extension.cache_info().currsize == 0

@@ -2,7 +2,19 @@
 
 import pytest
 
-from observer.l7.http1_head import Fields, StartLine, may_start, read_section, request_line, status_line
+from observer.l7 import http1_head
+from observer.l7.http1_head import (
+    MEMO_LIMIT,
+    MEMO_SIZE,
+    Fields,
+    StartLine,
+    may_start,
+    read_section,
+    request_line,
+    start_line,
+    status_line,
+)
+from observer.l7.message import Side
 from observer.losses import Losses
 
 
@@ -80,3 +92,47 @@ def test_may_start(data, may):
 )
 def test_control_fields(head, fields):
     assert read_section(head, 11, Losses()) == (fields, head[1:])
+
+
+def test_more_start_lines_than_are_kept_stay_right():
+    kept = http1_head._lines[Side.CLIENT]
+    kept.clear()
+    for _ in range(2):
+        for number in range(MEMO_LIMIT + 2):
+            line = b"GET /%d HTTP/1.1" % number
+            assert start_line(Side.CLIENT, line) == StartLine(11, b"GET", b"/%d" % number)
+            assert line in kept
+            assert len(kept) <= MEMO_LIMIT
+    long = b"GET /" + b"x" * MEMO_SIZE + b" HTTP/1.1"
+    assert start_line(Side.CLIENT, long) == request_line(long)
+    assert start_line(Side.CLIENT, b"GET / nothing") is None
+    assert not {long, b"GET / nothing"} & kept.keys()
+    assert start_line(Side.SERVER, b"GET /1 HTTP/1.1") is None  # what one side may say is not the other's
+
+
+def test_more_header_sections_than_are_kept_stay_right():
+    kept = http1_head._sections
+    kept.clear()
+    for _ in range(2):
+        for number in range(MEMO_LIMIT + 2):
+            head = b"\nHost: h%d\r\n" % number
+            assert read_section(head, 11, Losses()) == (Fields(host=b"h%d" % number), head[1:])
+            assert head in kept
+            assert len(kept) <= MEMO_LIMIT
+
+
+@pytest.mark.parametrize(
+    ("head", "faults"),
+    [
+        (b"\nHost: " + b"h" * MEMO_SIZE + b"\r\n", {}),
+        (b"\nTransfer-Encoding: chunked\r\n", {("http1", "Transfer-Encoding in HTTP/1.0"): 1}),
+        (b"\nHost: a\r\nHost: b\r\n", {("http1", "several Host fields"): 1}),
+    ],
+)
+def test_what_is_long_or_faulty_is_read_anew_and_counted_again(head, faults):
+    read_section(head, 11, Losses())
+    for _ in range(2):
+        losses = Losses()
+        read_section(head, 10, losses)
+        assert losses.snapshot() == faults
+    assert head not in http1_head._sections

@@ -16,7 +16,7 @@ from observer.l7 import http2, http2_streams
 from observer.l7.conversation import Conversation
 from observer.l7.detect import Detected
 from observer.l7.hpack import FIELDS_LIMIT, OUTPUT_LIMIT
-from observer.l7.http2 import HEADER_BLOCK_LIMIT, MALFORMED_LIMIT, Http2, State
+from observer.l7.http2 import HEADER_BLOCK_LIMIT, MALFORMED_LIMIT, SECTION_SIZE, SECTIONS_LIMIT, Http2, State
 from observer.l7.http2_frames import PREFACE, SEARCH_LIMIT, SEARCH_PIECE_COST, FrameSearch, FrameType, looks_like
 from observer.l7.http2_streams import GOAWAY_LIMIT, REMEMBERED_LIMIT, STREAM_LIMIT
 from observer.l7.message import Message, Side
@@ -804,3 +804,42 @@ def test_goaways_that_are_acted_upon_are_bounded():
 def test_error_codes_have_names():
     assert [http2_streams.error_name(code) for code in (0, 13, 14)] == ["NO_ERROR", "HTTP_1_1_REQUIRED", "14"]
     assert set(http2.STEPS) == set(State) - {State.SEARCH}
+
+
+def literal(path: bytes) -> bytes:
+    """A request whose block changes no table: :method and :scheme of the static one, :path and :authority literal."""
+    return b"\x82\x86" + b"\x04" + bytes([len(path)]) + path + b"\x01\x01h"
+
+
+def test_more_sections_than_are_kept_stay_right():
+    parser = Http2(Losses())
+    parser.feed(CLIENT, HELLO, 0)
+    kept = parser._directions[CLIENT]
+    told = []
+    blocks = [literal(b"/%d" % number) for number in range(SECTIONS_LIMIT + 2)]
+    for number, block in enumerate([*blocks, *blocks]):
+        told += parser.feed(CLIENT, frame(FrameType.HEADERS, 0x5, 2 * number + 1, block), 0)
+        assert block in kept.sections
+        assert len(kept.sections) <= SECTIONS_LIMIT
+    paths = [f"/{number}" for number in range(SECTIONS_LIMIT + 2)] * 2
+    assert [say(each) for each in told] == [f"{2 * n + 1} GET h {path}" for n, path in enumerate(paths)]
+    long = literal(b"/" + b"x" * 120) + b"\x00\x01y" + b"\x7f\x09" + b"z" * 136
+    assert len(long) > SECTION_SIZE
+    (asked,) = parser.feed(CLIENT, frame(FrameType.HEADERS, 0x5, 999, long), 0)
+    assert asked.head == b"y: " + b"z" * 136 + b"\r\n"
+    assert long not in kept.sections
+
+
+def test_a_block_means_something_else_after_the_table_has_changed():
+    parser = Http2(Losses())
+    parser.feed(CLIENT, HELLO, 0)
+    indexed = b"\x82\x86\x01\x01h" + b"\xbe"  # :path is the newest entry of the dynamic table
+
+    def asks(stream: int, block: bytes) -> str:
+        (asked,) = parser.feed(CLIENT, frame(FrameType.HEADERS, 0x5, stream, block), 0)
+        return asked.texts[0].decode()
+
+    assert asks(1, b"\x82\x86\x01\x01h" + b"\x44\x02/a") == "/a"
+    assert [asks(3, indexed), asks(5, indexed)] == ["/a", "/a"]
+    assert asks(7, b"\x82\x86\x01\x01h" + b"\x44\x02/b") == "/b"
+    assert [asks(9, indexed), asks(11, indexed)] == ["/b", "/b"]
