@@ -34,6 +34,7 @@ STREET = [
         "observer.rows",
         "observer.pipeline",
         "observer.datapath.maps",
+        "observer.datapath.fill",
         "observer.datapath.policy_maps",
         "observer.datapath.complete",
         "observer.datapath.replay",

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from observer.service.answers import About
     from observer.service.server import Server
 
-DATAPATHS: Final = ("auto", "user")
+DATAPATHS: Final = ("auto", "ebpf", "user")
 DEFAULT_LISTEN: Final = "localhost:4245"
 MAX_RING: Final = 1 << 22
 HEAD_START_S: Final = 2.0
@@ -105,10 +105,13 @@ def _serve_live(
 ) -> None:
     from observer.datapath.interfaces import Interfaces
     from observer.live.loop import Live
-    from observer.live.tier import give_up_rights, open_tier
+    from observer.live.tier import Judges, give_up_rights, open_tier
     from observer.service.answers import About, Condition
+    from observer.tag import PolicyMode
 
-    tier = open_tier(datapath, judged.pipeline, enforce=judged.policy_mode == "enforce")
+    mode = PolicyMode(judged.policy_mode or "audit")
+    judges = Judges(judged.store, judged.endpoints, judged.policy, mode, judged.node_name)
+    tier = open_tier(datapath, judges, say=warn)
     live = Live(tier.capture, Interfaces(patterns), stop)
     try:
         # Before any other thread is there: rights belong to threads.
@@ -217,7 +220,7 @@ command = Command(
         click.Option(
             ["--datapath"],
             type=click.Choice(DATAPATHS),
-            help="Where packets are read: in user space, or the best that loads.  [default: auto]",
+            help="Where packets are read: in the kernel, in user space, or in the best that loads.  [default: auto]",
         ),
         *capture_options(live=True),
         click.Option(["--realtime"], is_flag=True, help="A capture at the pace at which it was captured."),

@@ -20,6 +20,7 @@ from observer.batch import BatchReader
 from observer.client.source import State, Status
 from observer.client.subscription import BackgroundSubscription, running
 from observer.errors import FlowscopeError
+from observer.identity.endpoints import IpCache
 from observer.identity.file import Identities, load_identities
 from observer.losses import Losses
 from observer.pipeline import Pipeline, replay, replay_batches
@@ -55,6 +56,8 @@ class Judged:
     """A store and the pipeline that fills it with flows that have identity and verdict."""
 
     store: Store
+    endpoints: IpCache
+    policy: Engine | None
     pipeline: Pipeline
     node_name: str
     policy_mode: str
@@ -89,7 +92,7 @@ class Judged:
             mode=PolicyMode(policy_mode),
             node=node,
         )
-        return cls(store, pipeline, node, policy_mode if policies else "", tuple(warnings))
+        return cls(store, ipcache, engine, pipeline, node, policy_mode if policies else "", tuple(warnings))
 
 
 class CaptureSource:

@@ -90,8 +90,15 @@ class DropWords:
     def __init__(self, names: Mapping[int, str], symbols: Path = Path("/proc/kallsyms")) -> None:
         self._names = {number: name.removeprefix(PREFIX) for number, name in names.items()}
         self._symbols_path = symbols
-        self._symbols: _Symbols | None = None
+        self._symbols: Symbols | None = None
         self._extras: dict[tuple[int, int], Extra] = {}
+
+    @property
+    def symbols(self) -> Symbols:
+        """The kernel's functions; read when they are asked for first, which may need rights that are given up later."""
+        if self._symbols is None:
+            self._symbols = Symbols(self._symbols_path)
+        return self._symbols
 
     def annotate(self, records: Records) -> list[tuple[int, Extra]]:
         """Extras for the kernel's drops among `records`, by row; the records lose what only travelled in them.
@@ -113,16 +120,14 @@ class DropWords:
     def _extra(self, number: int, place: int) -> Extra:
         extra = self._extras.get((number, place))
         if extra is None:
-            if self._symbols is None:
-                self._symbols = _Symbols(self._symbols_path)
             words = {REASON_WORD: self._names.get(number, f"subsystem {number >> 16} reason {number & 0xFFFF}")}
-            if symbol := self._symbols.at(place):
+            if symbol := self.symbols.at(place):
                 words[PLACE_WORD] = symbol
             extra = self._extras[number, place] = Extra(extension=words)
         return extra
 
 
-class _Symbols:
+class Symbols:
     """The kernel's functions by address; empty where it does not show them."""
 
     def __init__(self, path: Path) -> None:

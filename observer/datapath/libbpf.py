@@ -444,33 +444,28 @@ class Map:
 
     def lookup_batch(self) -> tuple[Rows, Rows]:
         """All keys and all values, few system calls: rows of `key_size` and of `value_size` bytes."""
+        batches = list(self._batches())
+        return np.concatenate([keys for keys, _ in batches]), np.concatenate([values for _, values in batches])
+
+    def _batches(self) -> Iterator[tuple[Rows, Rows]]:
         library = _library()
-        keys: list[Rows] = []
-        values: list[Rows] = []
         token = ctypes.create_string_buffer(max(self.key_size, 4))
         begun, room = False, min(FIRST_BATCH, self.max_entries)
         while True:
-            some_keys = np.empty(room, f"V{self.key_size}")
-            some_values = np.empty(room, f"V{self.value_size}")
+            keys, values = np.empty(room, f"V{self.key_size}"), np.empty(room, f"V{self.value_size}")
             count = c_uint32(room)
+            pointers = keys.ctypes.data, values.ctypes.data
             result = library.bpf_map_lookup_batch(
-                self.fd,
-                token if begun else None,
-                token,
-                some_keys.ctypes.data,
-                some_values.ctypes.data,
-                byref(count),
-                None,
+                self.fd, token if begun else None, token, *pointers, byref(count), None
             )
             if result == -errno.ENOSPC and not count.value:  # a bucket of the hash is larger than our room
                 room *= 2
                 continue
             if result not in (0, -errno.ENOENT):
                 self._check(result, "read")
-            keys.append(some_keys[: count.value])
-            values.append(some_values[: count.value])
+            yield keys[: count.value], values[: count.value]
             if result:
-                return np.concatenate(keys), np.concatenate(values)
+                return
             begun = True
 
     def update_batch(self, keys: Rows, values: Rows) -> None:
@@ -495,8 +490,8 @@ class Map:
             self.delete(key)
 
     def __len__(self) -> int:
-        """How many entries there are now; walks the map."""
-        return self.max_entries if self.type in ARRAYS else sum(1 for _ in self.keys())
+        """How many entries there are now; reads them all."""
+        return self.max_entries if self.type in ARRAYS else sum(len(keys) for keys, _ in self._batches())
 
     def _key(self, key: bytes) -> bytes:
         if len(key) != self.key_size:

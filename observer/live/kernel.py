@@ -1,0 +1,227 @@
+"""The tier `ebpf`: programs on the interfaces parse, judge and tell; here their rings become rows of the store.
+
+Records of the ring `events` and payload of `snapshots` enter; flows leave for the store in the order of time, what the
+kernel itself dropped among them. Writes what the programs go by: settings, addresses, and what turns the kernel's
+monotonic time into wall time.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable, Collection, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+
+from observer.datapath import drops
+from observer.datapath.attach import Attachments, Way
+from observer.datapath.btf import kernel_enum
+from observer.datapath.complete import Completion, Waiting
+from observer.datapath.fill import fill
+from observer.datapath.interfaces import Changes
+from observer.datapath.libbpf import Link, Object
+from observer.datapath.losses import count_losses
+from observer.datapath.maps import ZERO, Settings
+from observer.datapath.objects import image
+from observer.datapath.rights import Capability
+from observer.datapath.ring import Counters, ItemRing, RecordRing
+from observer.errors import DatapathError
+from observer.identity.endpoints import IpCache
+from observer.live.loop import Pressures
+from observer.policy.engine import Engine
+from observer.record import EventType, Records
+from observer.store import Store
+from observer.tag import PolicyMode
+
+FIRST_KERNEL: Final = (5, 17)
+"""The first that has bpf_loop, which the programs need."""
+RECORDS: Final = 4096
+"""Records taken from the ring at a time: they stay in the processor's cache until they are in the store."""
+ROUND_RECORDS: Final = 1 << 18
+ROUND_BYTES: Final = 1 << 24
+"""What one round reads of the rings at most: a flood does not keep the loop from its other work."""
+SETTLED_NS: Final = 1_000_000
+"""How long after its time stamp a record may still be on its way into the ring."""
+STEP_NS: Final = 1_000_000
+"""How far the wall clock may run away from the kernel's before the difference is measured anew."""
+SAMPLES: Final = 5
+"""Readings of both clocks, of which the one that was disturbed least counts."""
+PRESSURE_S: Final = 5.0
+"""How old the figures of a table may be: they take milliseconds to read."""
+TABLES: Final = ("connections", "pending_requests")
+
+SHARED: Final = ("events", "counters", "settings", "ipcache", "refusals")
+"""Maps of the object `datapath` that `drops` writes to and reads too."""
+
+
+class KernelCapture:
+    """The eBPF datapath on live interfaces.
+
+    DatapathError where it cannot be loaded; PolicyError where the kernel cannot hold a rule exactly.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        endpoints: IpCache,
+        policy: Engine | None,
+        mode: PolicyMode,
+        node: int,
+        say: Callable[[str], None],
+    ) -> None:
+        check_kernel()
+        self._store = store
+        self._node = node
+        self._losses = store.losses
+        with ExitStack() as stack:
+            datapath = stack.enter_context(Object(image("datapath"), "datapath"))
+            datapath.only("flowscope_in", "flowscope_out")
+            datapath.load()
+            settings = Settings(enforce=mode is PolicyMode.ENFORCE, wall_ns=wall_offset_ns())
+            self._settings = fill(datapath, endpoints, policy, settings)
+            self._settings_map = datapath.map("settings")
+            self._events = RecordRing(datapath.map("events"))
+            self._snapshots = ItemRing(datapath.map("snapshots"))
+            self._counters = Counters(datapath.map("counters"))
+            self._tables = [datapath.map(name) for name in TABLES]
+            self._completion = Completion(
+                endpoints=endpoints,
+                policy=policy,
+                mode=mode,
+                losses=self._losses,
+                pending=datapath.map("pending_requests"),
+                words=datapath.map("let_go"),
+            )
+            self._waiting = Waiting(endpoints.table, self._losses)
+            self._holds = False
+            self.shortfall, self._words = self._trace_drops(datapath, stack)
+            self._attachments = Attachments(
+                datapath.program("flowscope_in"), datapath.program("flowscope_out"), way=Way.chosen(), say=say
+            )
+            stack.callback(self._attachments.close)
+            self._close = stack.pop_all().close
+        self.descriptors = (self._events.fd, self._snapshots.fd)
+        self._pressures: tuple[float, Pressures] = (-PRESSURE_S, ())
+
+    @property
+    def attached(self) -> Sequence[str]:
+        """The interfaces' names."""
+        return [f"{interface.name} ({self._attachments.way})" for interface in self._attachments]
+
+    @property
+    def pressures(self) -> Pressures:
+        """How full the tables of the kernel are, or were a moment ago."""
+        read, pressures = self._pressures
+        if time.monotonic() >= read + PRESSURE_S:
+            pressures = [(table.name, len(table), table.max_entries) for table in self._tables]
+            self._pressures = time.monotonic(), pressures
+        return pressures
+
+    @property
+    def needs(self) -> Collection[Capability]:
+        """Links, and maps that are open, ask for no rights; a filter does, and so do maps before Linux 5.19."""
+        return (Capability.CAP_NET_ADMIN, Capability.CAP_BPF) if self._attachments.way is Way.CLSACT else ()
+
+    def take(self, changes: Changes) -> None:
+        """Attach to what came; let go what went."""
+        self._attachments.take(changes)
+
+    def drain(self) -> None:
+        """Put what the rings hold into the store, but for the newest, which something older may yet follow."""
+        if not self._events.waiting and not self._snapshots.waiting and not self._holds:
+            return
+        settled_ns = time.time_ns() - SETTLED_NS
+        taken = 0
+        while self._events.waiting and taken < ROUND_RECORDS:
+            records = self._events.take(RECORDS)
+            if not len(records):
+                break  # the next one is being written
+            taken += len(records)
+            self._sort_out(records)
+        self._completion.snapshots(self._snapshots.take(ROUND_BYTES))
+        self._waiting.append(*self._completion.take())
+        self._append(settled_ns)
+
+    def tick(self, time_ns: int) -> None:
+        """Count losses, end what was silent for too long, and look whether the wall clock was set."""
+        count_losses(self._counters.added(), self._losses)
+        self._completion.advance(time_ns)
+        offset_ns = wall_offset_ns()
+        if abs(offset_ns - self._settings.wall_ns) > STEP_NS:
+            self._settings = replace(self._settings, wall_ns=offset_ns)
+            self._settings_map.set(ZERO, self._settings.pack())
+
+    def close(self) -> None:
+        """Take what is left, and let go everything."""
+        self._attachments.close()
+        self.drain()
+        self._completion.finish()
+        self._waiting.append(*self._completion.take())
+        self._append(None)
+        count_losses(self._counters.added(), self._losses)
+        self._close()
+
+    def _sort_out(self, records: Records) -> None:
+        """The kernel's drops go by themselves: they belong to no connection of ours."""
+        dropped = (records["event_type"] == EventType.DROP) & (records["drop_reason"] != 0)
+        if self._words is None or not dropped.any():
+            self._completion.records(records)
+            return
+        told = records[dropped]
+        self._waiting.append(told, self._words.annotate(told))
+        self._completion.records(records[~dropped])
+
+    def _append(self, settled_ns: int | None) -> None:
+        """Append what waits, up to that time."""
+        self._holds = False
+        records, extras = self._waiting.take()
+        count = len(records) if settled_ns is None else int(np.searchsorted(records["time_ns"], settled_ns))
+        if count < len(records):
+            later = [(row - count, extra) for row, extra in extras if row >= count]
+            self._waiting.append(records[count:].copy(), later)
+            records, extras = records[:count], [(row, extra) for row, extra in extras if row < count]
+            self._holds = True
+        self._store.append(records, extras, self._node)
+
+    def _trace_drops(self, datapath: Object, stack: ExitStack) -> tuple[str, drops.DropWords | None]:
+        """Attach to the kernel's own drops; why not, where it does not let us."""
+        try:
+            names = kernel_enum("skb_drop_reason")
+            traced = stack.enter_context(Object(image("drops"), "drops"))
+            for name in SHARED:
+                traced.share(name, datapath.map(name))
+            traced.load()
+            reasons = traced.map("reasons")
+            for key, value in drops.reason_entries(names):
+                reasons.set(key, value)
+            link: Link = traced.attach("flowscope_drop")
+        except DatapathError as error:
+            return f"without what the kernel drops: {error}", None
+        stack.callback(link.close)
+        words = drops.DropWords(names)
+        _ = words.symbols  # now: whoever gave up his rights is shown no addresses
+        return "", words
+
+
+def check_kernel() -> None:
+    """DatapathError where the kernel is too old."""
+    release = os.uname().release
+    found = re.match(r"(\d+)\.(\d+)", release)
+    if found is not None and (int(found[1]), int(found[2])) < FIRST_KERNEL:
+        raise DatapathError(f"Linux {release} is too old: {'.'.join(map(str, FIRST_KERNEL))} or newer is needed")
+
+
+def wall_offset_ns() -> int:
+    """What is to be added to the kernel's monotonic time to get wall time."""
+    readings = []
+    for _ in range(SAMPLES):
+        before = time.monotonic_ns()
+        wall = time.time_ns()
+        after = time.monotonic_ns()
+        readings.append((after - before, wall - (before + after) // 2))
+    return min(readings)[1]
