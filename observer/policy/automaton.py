@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from observer.policy.classes import set_bits
 from observer.policy.regex import Byte, Choice, Edge, Node, Repeat, Then
 
 MASK_BITS: Final = 64
@@ -269,7 +270,7 @@ def _determined(parts: _Parts, free: int) -> Automaton:
     def mask_of(subset: int) -> int:
         budget.spend(subset.bit_count())
         mask = free
-        for part in _bits(subset):
+        for part in set_bits(subset):
             if part not in endings:
                 endings[part] = ending(part, begin=False)
             mask |= endings[part]
@@ -302,7 +303,7 @@ def _determined(parts: _Parts, free: int) -> Automaton:
     while state < len(subsets):
         targets: dict[int, int] = defaultdict(int)
         budget.spend(subsets[state].bit_count() + len(samples))
-        for part in _bits(subsets[state] & moving):
+        for part in set_bits(subsets[state] & moving):
             for low, high, to in parts.steps[part]:
                 first, last = byte_class[low], byte_class[high]
                 budget.spend(last - first + 1)
@@ -325,14 +326,3 @@ def _byte_classes(parts: _Parts) -> tuple[list[int], list[int]]:
         end = samples[index + 1] if index + 1 < len(samples) else 256
         classes += [index] * (end - start)
     return classes, samples
-
-
-def _bits(number: int) -> list[int]:
-    """The numbers of the bits that are set."""
-    text = bin(number)[:1:-1]
-    out = []
-    at = text.find("1")
-    while at >= 0:
-        out.append(at)
-        at = text.find("1", at + 1)
-    return out

@@ -8,8 +8,8 @@ same named ports. It knows no map layouts.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
 from observer.errors import PolicyError
@@ -40,17 +40,42 @@ class AddressClass:
     address: bytes
     managed: bool
     host: bool
+    named_ports: frozenset[tuple[str, int]]  # those whose names stand in rules
 
 
 @dataclass(frozen=True, slots=True)
 class ClassedPrefix:
-    """A prefix whose addresses, but for those of longer prefixes, are of one endpoint and one class."""
+    """A prefix whose addresses, but for those of longer prefixes, are of one class."""
 
     family: int
     network: int
     length: int
-    endpoint: int
     owner: AddressClass
+
+
+@dataclass(frozen=True, slots=True)
+class Classified:
+    """All addresses, by what policies know of them."""
+
+    classes: tuple[AddressClass, ...]
+    prefixes: tuple[ClassedPrefix, ...]
+    _places: dict[int, int]
+    _members: tuple[tuple[AddressClass, ...], ...]
+
+    def members(self, peers: Peers) -> tuple[AddressClass, ...]:
+        """The classes that are among the peers of a rule."""
+        return self._members[self._places[id(peers)]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Answers:
+    """All that rules know of an end: two ends with the same answers are of one class."""
+
+    managed: bool
+    host: bool
+    subjects: int  # the subjects that select it, as bits
+    peers: int  # the peers that it is among
+    named_ports: frozenset[tuple[str, int]]
 
 
 @dataclass(slots=True)
@@ -61,7 +86,7 @@ class _Open:
     length: int
     free: int  # the lowest address of it that no longer prefix covers, as far as seen
     endpoint: int
-    key: tuple[object, ...]
+    answers: _Answers
     changed: list[tuple[int, int]]  # what it did to the count of CIDR rules that hold, by peers
     needed: bool = False  # a longer prefix was left out, since it says the same
 
@@ -70,39 +95,32 @@ class _Open:
         return self.network | (1 << (128 - self.length)) - 1
 
 
-@dataclass(slots=True)
 class _Questions:
-    """What rules ask of an end: everything that can tell two endpoints apart."""
+    """What rules ask of an end: everything that can tell two of them apart."""
 
-    subjects: tuple[Selector, ...]
-    peers: tuple[Peers, ...]  # those without CIDRs
-    by_cidr: tuple[Peers, ...]
-    names: frozenset[str]  # of named ports
-    _answers: dict[tuple[object, ...], tuple[object, ...]] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, engine: Engine) -> _Questions:
+    def __init__(self, engine: Engine, cache: IpCache) -> None:
+        self._matcher = engine.matcher
+        self._cache = cache
+        self._known: dict[tuple[object, ...], _Answers] = {}
+        self.places: dict[int, int] = {}  # of the peers of each rule, by their id
         subjects: dict[Selector, None] = {}
-        peers: dict[Peers, None] = {}
+        peers: dict[Peers, int] = {}
         names: set[str] = set()
         for _, policy in engine.policies:
             for rule in policy.rules:
                 subjects[rule.subject] = None
                 for entry in (*rule.ingress, *rule.egress):
                     if entry.peers is not None:
-                        peers[entry.peers] = None
-                    names.update(port.name for port_rule in entry.ports or () for port in port_rule.ports if port.name)
-        return cls(
-            tuple(subjects),
-            tuple(entry for entry in peers if not entry.cidrs),
-            tuple(entry for entry in peers if entry.cidrs),
-            frozenset(names),
-        )
+                        self.places[id(entry.peers)] = peers.setdefault(entry.peers, len(peers))
+                    names.update(port.name for port_rule in entry.ports or () for port in port_rule.ports)
+        self._subjects = tuple(subjects)
+        self._names = names - {""}
+        self.peers = tuple(peers)
 
-    def answers(self, engine: Engine, cache: IpCache, number: int, family: int) -> tuple[object, ...]:
-        """All that rules know of an endpoint; its family counts only where it is the world."""
-        endpoint = cache.table[number]
-        matcher = engine.matcher
+    def answers(self, number: int, family: int) -> _Answers:
+        """What rules know of an endpoint, but for CIDRs; its family counts only where it is the world."""
+        endpoint = self._cache.table[number]
+        matcher = self._matcher
         seen_by_matcher = (
             endpoint.labels,
             endpoint.cluster if endpoint.managed else "",
@@ -111,32 +129,35 @@ class _Questions:
             endpoint.named_ports,
             family if matcher.outside(number) else 0,
         )
-        known = self._answers.get(seen_by_matcher)
+        known = self._known.get(seen_by_matcher)
         if known is None:
-            known = self._answers[seen_by_matcher] = (
+            known = self._known[seen_by_matcher] = _Answers(
                 endpoint.managed,
                 matcher.is_host(number),
-                matcher.outside(number),
-                _mask(matcher.selects(subject, number) for subject in self.subjects),
-                _mask(matcher.is_peer(peers, number, family, bytes(16)) for peers in self.peers),
-                frozenset(port for port in endpoint.named_ports if port[0] in self.names),
+                _mask(matcher.selects(subject, number) for subject in self._subjects),
+                _mask(not peers.cidrs and matcher.is_peer(peers, number, family, bytes(16)) for peers in self.peers),
+                frozenset(port for port in endpoint.named_ports if port[0] in self._names),
             )
         return known
 
 
-def classify(engine: Engine, cache: IpCache) -> tuple[list[AddressClass], list[ClassedPrefix]]:
-    """The classes of all addresses, and the prefixes that tell them."""
-    questions = _Questions.of(engine)
-    classes: dict[tuple[object, ...], AddressClass] = {}
-    found: list[ClassedPrefix] = []
+def classify(engine: Engine, cache: IpCache) -> Classified:
+    """Tell every address by its class; PolicyError where there would be too many of them."""
+    questions = _Questions(engine, cache)
+    classes: dict[_Answers, AddressClass] = {}
+    prefixes: list[ClassedPrefix] = []
     for family in (4, 6):
-        found += _Sweep(engine, cache, questions, family, classes).prefixes()
-        if len(found) > PREFIXES_LIMIT:
+        prefixes += _Sweep(engine, cache, questions, family, classes).prefixes()
+        if len(prefixes) > PREFIXES_LIMIT:
             raise PolicyError(
                 f"identities and policies name more than {PREFIXES_LIMIT} prefixes, which is what the kernel's tables "
                 "hold; join some into shorter ones, or use --datapath user"
             )
-    return list(classes.values()), found
+    members: list[list[AddressClass]] = [[] for _ in questions.peers]
+    for answers, owner in classes.items():
+        for place in set_bits(answers.peers):
+            members[place].append(owner)
+    return Classified(tuple(classes.values()), tuple(prefixes), questions.places, tuple(map(tuple, members)))
 
 
 class _Sweep:
@@ -148,7 +169,7 @@ class _Sweep:
         cache: IpCache,
         questions: _Questions,
         family: int,
-        classes: dict[tuple[object, ...], AddressClass],
+        classes: dict[_Answers, AddressClass],
     ) -> None:
         self.engine = engine
         self.cache = cache
@@ -163,7 +184,7 @@ class _Sweep:
         }
         self.starts: dict[_Prefix, list[tuple[int, CidrRule]]] = defaultdict(list)
         self.stops: dict[_Prefix, list[tuple[int, CidrRule]]] = defaultdict(list)
-        for index, peers in enumerate(questions.by_cidr):
+        for index, peers in enumerate(questions.peers):
             for rule in dict.fromkeys(peers.cidrs):
                 if rule.cidr.family != family:
                     continue
@@ -171,7 +192,7 @@ class _Sweep:
                 for part in dict.fromkeys((part.network, part.length) for part in rule.excepted):
                     self.stops[_prefix(*part)].append((index, rule))
         self.holding: set[tuple[int, int]] = set()  # CIDR rules that hold here, by index of their peers and id
-        self.counts = [0] * len(questions.by_cidr)
+        self.counts = [0] * len(questions.peers)
         self.mask = 0  # of the peers of which some CIDR rule holds
 
     def _in_family(self, network: int, length: int) -> bool:
@@ -197,9 +218,10 @@ class _Sweep:
         for index, rule in self.stops.get(prefix, ()):
             self._count(changed, index, id(rule), -1)
         number = self.claims.get(prefix, parent.endpoint if parent is not None else self.cache.world(self.family))
-        answers = self.questions.answers(self.engine, self.cache, number, self.family)
-        mask = self.mask if self.engine.matcher.outside(number) else 0
-        return _Open(network, length, network, number, (*answers, mask), changed)
+        answers = self.questions.answers(number, self.family)
+        if self.mask and self.engine.matcher.outside(number):
+            answers = replace(answers, peers=answers.peers | self.mask)
+        return _Open(network, length, network, number, answers, changed)
 
     def _count(self, changed: list[tuple[int, int]], index: int, rule: int, by: int) -> None:
         """Let a CIDR rule of some peers begin or end; one that is excepted already does not end twice."""
@@ -230,27 +252,27 @@ class _Sweep:
         if covered and not node.needed:
             return
         owner = self._class(node)
-        if parent is not None and (parent.endpoint, parent.key) == (node.endpoint, node.key):
+        if parent is not None and parent.answers == node.answers:
             parent.needed = True
         else:
-            yield ClassedPrefix(self.family, node.network, node.length, node.endpoint, owner)
+            yield ClassedPrefix(self.family, node.network, node.length, owner)
 
     def _class(self, node: _Open) -> AddressClass:
-        found = self.classes.get(node.key)
+        found = self.classes.get(node.answers)
         if found is None:
             if len(self.classes) >= CLASSES_LIMIT:
                 raise PolicyError(
                     f"policies tell more than {CLASSES_LIMIT} kinds of addresses apart, which is what the kernel's "
                     "tables hold; let them select by fewer labels and CIDRs, or use --datapath user"
                 )
-            matcher = self.engine.matcher
-            found = self.classes[node.key] = AddressClass(
+            found = self.classes[node.answers] = AddressClass(
                 len(self.classes) + 1,
                 node.endpoint,
                 self.family,
                 node.free.to_bytes(16),
-                matcher.managed(node.endpoint),
-                matcher.is_host(node.endpoint),
+                node.answers.managed,
+                node.answers.host,
+                node.answers.named_ports,
             )
         return found
 
@@ -259,5 +281,17 @@ def _prefix(network: int, length: int) -> _Prefix:
     return network >> (128 - length) << (128 - length), length
 
 
-def _mask(bits: Iterator[bool]) -> int:
-    return sum(1 << index for index, bit in enumerate(bits) if bit)
+def _mask(bits: Iterable[bool]) -> int:
+    """Bits as a number, the first one the lowest."""
+    return int("".join("1" if bit else "0" for bit in bits)[::-1] or "0", 2)
+
+
+def set_bits(number: int) -> list[int]:
+    """Which bits are set, ascending."""
+    text = bin(number)[:1:-1]
+    out = []
+    at = text.find("1")
+    while at >= 0:
+        out.append(at)
+        at = text.find("1", at + 1)
+    return out

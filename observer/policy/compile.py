@@ -9,21 +9,21 @@ from __future__ import annotations
 
 import enum
 import struct
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from observer.errors import PolicyError
 from observer.identity.endpoints import IpCache
-from observer.policy.classes import AddressClass, classify
+from observer.policy.classes import AddressClass, Classified, classify
 from observer.policy.engine import Engine, Half, Side
 from observer.policy.l7_tables import REMEDY, SET, STATE, L7Tables, check_rules
-from observer.policy.model import DirectionRule
+from observer.policy.model import DirectionRule, Ports
 from observer.record import Direction, Protocol
 
 PAIRS_LIMIT: Final = 262_144
-"""Pairs of a class that some policy selects and a class of peers, both directions."""
+"""Entries of `policy_pairs`: a class that some policy selects, a direction, and a class of peers that is told apart."""
 
 PORTS_LIMIT: Final = 262_144
 """Entries of `policy_ports`: ranges of ports, written as prefixes."""
@@ -93,12 +93,12 @@ def compile_policy(engine: Engine, cache: IpCache, revision: int) -> PolicyMaps:
     `engine` remembers what it is asked, and is for one thread: hand in one of its own.
     """
     check_rules(engine)
-    classes, prefixes = classify(engine, cache)
+    classified = classify(engine, cache)
     l7 = L7Tables(revision)
-    halves = _Halves(engine, classes, l7)
-    flags = {owner.number: _flags(engine, owner) for owner in classes}
+    halves = _Halves(engine, classified, l7)
+    flags = {owner.number: _flags(engine, owner) for owner in classified.classes}
     addresses = PolicyTable(MapKind.LPM_TRIE, ADDRESS.size, CLASS.size)
-    for prefix in prefixes:
+    for prefix in classified.prefixes:
         key = ADDRESS.pack(FAMILY_BITS + prefix.length, prefix.family, prefix.network.to_bytes(16))
         addresses.entries.append((key, CLASS.pack(prefix.owner.number, flags[prefix.owner.number])))
     return PolicyMaps(
@@ -132,57 +132,76 @@ def _flags(engine: Engine, owner: AddressClass) -> int:
 class _Halves:
     """Verdicts on connections: which table of ports a pair of classes has, and what stands in it."""
 
-    def __init__(self, engine: Engine, classes: Sequence[AddressClass], l7: L7Tables) -> None:
+    def __init__(self, engine: Engine, classified: Classified, l7: L7Tables) -> None:
         self.pairs = PolicyTable(MapKind.HASH, PAIR.size, NUMBER.size)
         self.ports = PolicyTable(MapKind.LPM_TRIE, PORT.size, HALF.size)
+        self._engine = engine
+        self._classified = classified
         self._l7 = l7
+        self._shown = {number: policy.shown for number, policy in engine.policies}
         self._by_rules: dict[tuple[object, ...], int] = {}
         self._by_content: dict[tuple[_Entry, ...], int] = {}
-        self._shown = {number: policy.shown for number, policy in engine.policies}
-        judged = [
-            (subject, direction, side)
-            for subject in classes
-            if subject.managed
-            for direction in (Direction.INGRESS, Direction.EGRESS)
-            if (side := engine.side(subject.endpoint, direction)) is not None
-        ]
-        if len(judged) * len(classes) > PAIRS_LIMIT:
-            raise PolicyError(
-                f"policies tell {len(judged)} kinds of workloads from {len(classes)} kinds of peers, more than the "
-                f"{PAIRS_LIMIT} pairs that are compiled for the kernel; select by fewer labels and CIDRs, {REMEDY}"
-            )
-        for subject, direction, side in judged:
-            tables = [(peer, self._table(engine, subject, direction, side, peer)) for peer in classes]
-            ((usual, _),) = Counter(table for _, table in tables).most_common(1)
-            self._pair(subject.number, ANYBODY, direction, usual)
-            for peer, table in tables:
-                if table != usual:
-                    self._pair(subject.number, peer.number, direction, table)
+        for subject in classified.classes:
+            for direction in (Direction.INGRESS, Direction.EGRESS):
+                side = engine.side(subject.endpoint, direction)
+                if side is not None:
+                    self._fill(subject, direction, side)
+
+    def _fill(self, subject: AddressClass, direction: Direction, side: Side) -> None:
+        """The tables of a subject: one for all peers that its rules do not tell from others, and those of the rest."""
+        ingress = direction == Direction.INGRESS
+        holding: dict[int, list[int]] = defaultdict(list)  # rules that hold for a class and not for everybody
+        common = []
+        for index, (_, rule) in enumerate(side.rules):
+            if rule.nothing:
+                continue
+            if rule.peers is None:
+                common.append(index)
+                continue
+            for peer in self._classified.members(rule.peers):
+                holding[peer.number].append(index)
+        named = not ingress and any(ports.name for _, rule in side.rules for ports in _ports(rule))
+        tables: dict[int, int] = {}
+        rest: AddressClass | None = None
+        for peer in self._classified.classes:
+            if peer.number in holding or (ingress and peer.host) or (named and peer.named_ports):
+                rules = sorted((*holding[peer.number], *common))
+                tables[peer.number] = self._table(subject, direction, side, peer, rules)
+            else:
+                rest = peer
+        of_rest = self._table(subject, direction, side, rest, common) if rest is not None else 0
+        others = len(self._classified.classes) - len(tables)
+        ((usual, _),) = (Counter(tables.values()) + Counter({of_rest: others})).most_common(1)
+        self._pair(subject.number, ANYBODY, direction, usual)
+        for peer in self._classified.classes:
+            table = tables.get(peer.number, of_rest)
+            if table != usual:
+                self._pair(subject.number, peer.number, direction, table)
 
     def _pair(self, subject: int, peer: int, direction: Direction, table: int) -> None:
+        if len(self.pairs.entries) >= PAIRS_LIMIT:
+            raise PolicyError(
+                f"policies have different rules for more than {PAIRS_LIMIT} pairs of workloads and peers, which is "
+                f"what the kernel's tables hold; select by fewer labels and CIDRs, {REMEDY}"
+            )
         self.pairs.entries.append((PAIR.pack(subject, peer, direction), NUMBER.pack(table)))
 
     def _table(
-        self, engine: Engine, subject: AddressClass, direction: Direction, side: Side, peer: AddressClass
+        self, subject: AddressClass, direction: Direction, side: Side, peer: AddressClass, holding: Sequence[int]
     ) -> int:
         """The number of the table of ports of a pair; pairs for which the same rules hold are judged once."""
         from_host = direction == Direction.INGRESS and peer.host
-        rules: tuple[tuple[int, DirectionRule], ...] = ()
-        if not from_host:
-            rules = engine.rules_for(side, subject.endpoint, direction, peer.endpoint, peer.address, peer.family)
-        destination = subject if direction == Direction.INGRESS else peer
-        named = engine.matcher.named_ports(destination.endpoint)
-        names = {ports.name for _, rule in rules for port_rule in rule.ports or () for ports in port_rule.ports}
-        named = frozenset(port for port in named if port[0] in names)
-        key = (side.default_deny, from_host, named, *(id(rule) for _, rule in rules))
+        named = (subject if direction == Direction.INGRESS else peer).named_ports
+        rules = [] if from_host else [side.rules[index][1] for index in holding]
+        key = (side.default_deny, from_host, named, *map(id, rules))
         table = self._by_rules.get(key)
         if table is None:
 
-            def half(protocol: int, port: int, icmp_type: int | None) -> Half:
+            def half(protocol: int, port: int, icmp_type: int | None) -> _HeldHalf:
                 ends = subject.endpoint, direction, peer.endpoint, peer.address
-                return engine.half(*ends, protocol, port, icmp_type, peer.family)
+                return self._held(self._engine.half(*ends, protocol, port, icmp_type, peer.family))
 
-            content = tuple(_entries(_borders(rules, named), lambda *what: self._held(half(*what))))
+            content = tuple(_entries(_borders(rules, named), half))
             table = self._by_content.get(content)
             if table is None:
                 table = self._by_content[content] = len(self._by_content) + 1
@@ -213,19 +232,23 @@ class _Borders:
     types: list[int]
 
 
-def _borders(rules: Sequence[tuple[int, DirectionRule]], named: frozenset[tuple[str, int]]) -> _Borders:
+def _borders(rules: Sequence[DirectionRule], named: frozenset[tuple[str, int]]) -> _Borders:
     ports = {0}
     types = {0, ICMP_TYPES}
-    for _, rule in rules:
+    for rule in rules:
         for entry in rule.icmps or ():
             types |= {entry.type, entry.type + 1}
-        for port_rule in rule.ports or ():
-            for each in port_rule.ports:
-                if each.name:
-                    ports |= {border for name, port in named if name == each.name for border in (port, port + 1)}
-                else:
-                    ports |= {each.low, each.high + 1}
+        for each in _ports(rule):
+            if each.name:
+                ports |= {border for name, port in named if name == each.name for border in (port, port + 1)}
+            else:
+                ports |= {each.low, each.high + 1}
     return _Borders(sorted(ports - {1 << PORT_BITS}), sorted(types))
+
+
+def _ports(rule: DirectionRule) -> Iterator[Ports]:
+    for port_rule in rule.ports or ():
+        yield from port_rule.ports
 
 
 def _entries(borders: _Borders, judge: Callable[[int, int, int | None], _HeldHalf]) -> Iterator[_Entry]:

@@ -174,7 +174,7 @@ class L7Tables:
         """Take in the states of an automaton; the dead one is one for all, where it says the same."""
         dead = DEAD if not automaton.masks[DEAD] else len(self.states)
         shift = len(self.states) - (0 if dead else 1)
-        if len(self.states) + len(automaton.masks) > STATES_LIMIT:
+        if shift + len(automaton.masks) > STATES_LIMIT:
             raise PolicyError(
                 f"L7 rules need more than {STATES_LIMIT} states of automata in all; simplify their patterns, {REMEDY}"
             )

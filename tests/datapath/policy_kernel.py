@@ -50,9 +50,12 @@ class KernelJudge:
 
     def http(self, _decision, *request):
         """On the connection that was asked for last."""
-        _, verdict, judged, undecided = self._ask(self.packet, HTTP, request=request)
+        _, verdict, judged, undecided = self.ask_http(*request)
         assert (verdict, undecided) == (REFUSES if judged.refused else PASSES, False)
         return judged
+
+    def ask_http(self, *request):
+        return self._ask(self.packet, HTTP, request=request)
 
     def unread_http(self):
         return self._ask(self.packet, HTTP, unread=True)[1:]

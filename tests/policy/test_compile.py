@@ -79,7 +79,7 @@ def agrees(judge, place: Town, packet, request) -> None:
         assert told(request_of(judge, judged, request)) == seen(asked), (packet, request)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     random_town.identities(),
     random_town.policies(),

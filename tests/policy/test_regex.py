@@ -133,7 +133,7 @@ NO_UTF8 += [b"\xf0\x80\x80\x80", b"\xe2\x82"]
 texts = st.lists(st.sampled_from(PIECES) | st.sampled_from(NO_UTF8), max_size=6).map(b"".join) | st.binary(max_size=6)
 
 
-@settings(max_examples=3000, deadline=None)
+@settings(max_examples=1000, deadline=None)
 @given(patterns, st.lists(texts, min_size=1, max_size=12))
 def test_a_pattern_matches_what_re2_matches(pattern, some):
     try:
@@ -258,7 +258,7 @@ targets = st.builds(
 PATHS = ["/.*", "/", "/x/y", ".*", "[^/]*", "http.*", "/[?#].*", "(?s).*a", "", "(^http|/a).*", "h://host", "a$"]
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.lists(st.sampled_from(PATHS), min_size=1, max_size=4), st.lists(targets, min_size=1, max_size=20))
 def test_a_target_is_judged_by_its_path(rules, some):
     paths = union([parse(rule) for rule in rules])
