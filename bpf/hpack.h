@@ -14,11 +14,13 @@
 #define TABLE_SLOTS 128	 /* entries that fit into a table of 4,096 octets; older ones of a larger table are unknown */
 #define TEXT_KEPT 256	 /* octets of an entry's value that are kept */
 #define VALUE_SIZE 2048	 /* octets of a value that are read */
+#define SHORT_TEXT 64	 /* octets of a text that are copied at once */
 #define NAME_SIZE 12	 /* no name that matters is longer */
 #define INDEX_LIMIT 65536 /* observer/l7/hpack.py */
 #define TABLE_LIMIT 65536 /* likewise */
 #define INTEGER_LIMIT 0x7fffffff
 #define FIELDS_LIMIT 1024 /* likewise: fields behind it do not count */
+#define HUFFMAN_OCTETS 4 /* of a string at once */
 #define MAX_TABLES 32768
 #define MAX_TEXTS 65536
 #define STATIC_SIZE 61
@@ -174,7 +176,7 @@ static const struct hpack_slot HPACK_STATIC[64] = {
 	[38] = { FIELD_HOST, SLOT_EMPTY },
 	[39 ... 61] = { FIELD_OTHER },
 };
-static const char STATIC_PATH[12] = "/index.html"; /* its first octet is the other one */
+static const char STATIC_PATH[TEXT_KEPT] = "/index.html"; /* its first octet is the other one */
 
 /* What the callback needs; all that changes is in the block. */
 struct hpack {
@@ -211,6 +213,7 @@ static __always_inline int take_field(struct header_block *b, const struct hpack
 				      __u32 length, __u32 kept)
 {
 	__u32 bit = 1u << (slot->kind & 31);
+	__u8 *target = NULL;
 
 	b->begun = 1;
 	if (++b->fields > FIELDS_LIMIT) {
@@ -246,30 +249,28 @@ static __always_inline int take_field(struct header_block *b, const struct hpack
 	case FIELD_METHOD:
 		b->method = slot->number;
 		b->method_length = length;
-		if (slot->number == METHOD_OTHER)
-			take_text(b->method_text, TEXT_KEPT, text, length);
+		target = slot->number == METHOD_OTHER ? b->method_text : NULL;
 		break;
 	case FIELD_PATH:
 		b->path_length = length;
 		b->path_cut = length > kept;
-		take_text(b->path, VALUE_SIZE, text, length > kept ? kept : length);
+		target = b->path;
 		break;
 	case FIELD_AUTHORITY:
 		b->authority_length = length;
-		take_text(b->authority, TEXT_KEPT, text, length);
+		target = b->authority;
 		break;
 	case FIELD_SCHEME:
 		b->scheme = slot->number;
 		b->scheme_length = length;
-		if (slot->number == SCHEME_OTHER)
-			take_text(b->scheme_text, TEXT_KEPT, text, length);
+		target = slot->number == SCHEME_OTHER ? b->scheme_text : NULL;
 		break;
 	case FIELD_STATUS:
 		b->code = slot->number;
 		break;
 	case FIELD_HOST:
 		b->host_length = length;
-		take_text(b->host, TEXT_KEPT, text, length);
+		target = b->host;
 		break;
 	case FIELD_CONTENT_TYPE:
 		b->content_type = slot->number;
@@ -279,6 +280,16 @@ static __always_inline int take_field(struct header_block *b, const struct hpack
 			b->seen &= ~bit;
 		break;
 	}
+	if (!target || !text)
+		return 0;
+	if (length > kept)
+		length = kept;
+	if (length <= SHORT_TEXT)
+		__builtin_memcpy(target, text, SHORT_TEXT); /* cheaper than the call */
+	else if (target == b->path)
+		take_text(b->path, VALUE_SIZE, text, length);
+	else
+		take_text(target, TEXT_KEPT, text, length);
 	return 0;
 }
 
@@ -296,6 +307,15 @@ static __always_inline struct hpack_slot *dynamic_slot(struct hpack *h, __u32 in
 	if (number > TABLE_SLOTS)
 		return NULL;
 	return &table->slots[(table->inserted - number) & (TABLE_SLOTS - 1)];
+}
+
+/* Whether an index means a field that does not matter: most do. */
+static __always_inline int is_other(const struct hpack_table *table, __u32 index)
+{
+	__u32 number = index - STATIC_SIZE;
+
+	return number - 1 < TABLE_SLOTS && number <= table->inserted &&
+	       table->slots[(table->inserted - number) & (TABLE_SLOTS - 1)].kind == FIELD_OTHER;
 }
 
 /* The text of a dynamic entry, NULL where it was pushed out. */
@@ -630,23 +650,40 @@ static __always_inline void put_octet(struct header_block *b, __u8 octet)
 	b->breaks |= octet == '\r' || octet == '\n' || !octet;
 }
 
-static __always_inline void huffman_octet(struct header_block *b, __u8 octet)
-{
-	__u32 step = HUFFMAN[(b->state & 0xff) << 4 | octet >> 4];
+/* Four bits of a Huffman string; without a branch, for nothing is done more often. */
+#define HUFFMAN_NIBBLE(nibble)                                                                                         \
+	step = HUFFMAN[(step & 0xff) << 4 | (nibble)];                                                                 \
+	seen |= step;                                                                                                  \
+	b->value[place & (2 * VALUE_SIZE - 1)] = step >> 8;                                                            \
+	place += step >> 16 & 1
 
-	if (step & HUFFMAN_GIVES)
-		put_octet(b, step >> 8);
-	if (!(step & HUFFMAN_FAILS)) {
-		step = HUFFMAN[(step & 0xff) << 4 | (octet & 0xf)];
-		if (step & HUFFMAN_GIVES)
-			put_octet(b, step >> 8);
+/* Octets of a Huffman string: the one that was read, or as many as HUFFMAN_OCTETS from it on. */
+static __always_inline void huffman_octets(struct hpack *h, __u32 at)
+{
+	struct header_block *b = h->block;
+	const __u8 *octets = h->s->payload + (at & (PAYLOAD_SIZE - 1));
+	__u32 step = b->state, seen = 0, size = 1, start = b->length < VALUE_SIZE ? b->length : VALUE_SIZE, place = start;
+
+	HUFFMAN_NIBBLE(octets[0] >> 4);
+	HUFFMAN_NIBBLE(octets[0] & 15);
+	if (b->left >= HUFFMAN_OCTETS && b->until - at >= HUFFMAN_OCTETS) {
+		for (int i = 1; i < HUFFMAN_OCTETS; i++) {
+			HUFFMAN_NIBBLE(octets[i] >> 4);
+			HUFFMAN_NIBBLE(octets[i] & 15);
+		}
+		size = HUFFMAN_OCTETS;
 	}
+	b->at = at + size;
+	b->left -= size;
 	b->state = step;
-	if (step & HUFFMAN_FAILS)
+	b->breaks |= !!(seen & HUFFMAN_BREAKS);
+	b->length += place - start;
+	if (seen & HUFFMAN_FAILS)
 		b->step = STEP_MALFORMED;
-	else if (!--b->left)
+	else if (!b->left)
 		b->step = STEP_USE_VALUE;
 }
+#undef HUFFMAN_NIBBLE
 
 static __always_inline void name_octet(struct header_block *b, __u8 octet)
 {
@@ -699,12 +736,25 @@ static long hpack_octet(__u32 i, void *context)
 		return 1;
 	octet = h->s->payload[at & (PAYLOAD_SIZE - 1)];
 	b->at = at + 1;
+	/* Most octets are one of these three. */
+	if (b->step == STEP_FIELD && octet > 0x80 && octet < 0xff) {
+		if (is_other(h->table, octet & 0x7f)) {
+			b->begun = b->regular = 1;
+			b->cut |= ++b->fields > FIELDS_LIMIT;
+			return 0;
+		}
+		b->integer = octet & 0x7f;
+		indexed_field(h);
+		return b->step == STEP_MALFORMED;
+	}
+	if (b->step == STEP_HUFFMAN) {
+		huffman_octets(h, at);
+		if (b->step == STEP_HUFFMAN)
+			return 0;
+	}
 	switch (b->step) {
 	case STEP_FIELD:
 		begin_field(b, octet);
-		break;
-	case STEP_HUFFMAN:
-		huffman_octet(b, octet);
 		break;
 	case STEP_VALUE_LENGTH:
 		b->huffman = octet >> 7;

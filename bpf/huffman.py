@@ -14,6 +14,8 @@ from observer.l7.huffman import EOS, huffman_codes
 
 GIVES: Final = 1 << 16
 FAILS: Final = 1 << 17
+BREAKS: Final = 1 << 19
+"""The symbol ends lines: NUL, CR or LF."""
 ENDS: Final = 1 << 18
 """A string may end after this nibble: all that was read since the last symbol are up to seven ones (5.2)."""
 
@@ -34,6 +36,7 @@ _HEAD: Final = """\
 #define HUFFMAN_GIVES 0x{gives:x}
 #define HUFFMAN_FAILS 0x{fails:x}
 #define HUFFMAN_ENDS 0x{ends:x}
+#define HUFFMAN_BREAKS 0x{breaks:x}
 
 static const __u32 HUFFMAN[256 * 16] = {{
 {rows}
@@ -62,7 +65,7 @@ def steps() -> list[int]:
                     entry = FAILS
                     break
                 if symbol is not None:
-                    entry |= GIVES | symbol << 8
+                    entry |= GIVES | symbol << 8 | (BREAKS if symbol in b"\0\r\n" else 0)
                     length = code = 0
             if not entry & FAILS:
                 entry |= numbers[length, code]
@@ -98,7 +101,7 @@ def header() -> str:
         "\t" + " ".join(f"0x{entry:05x}," for entry in table[start : start + 8]) for start in range(0, len(table), 8)
     )
     names = " \\\n".join(f"\tNAME({kind(name)}, {words(name)}, {words(encode(name))})" for name in NAMES)
-    return _HEAD.format(gives=GIVES, fails=FAILS, ends=ENDS, rows=rows, names=names)
+    return _HEAD.format(gives=GIVES, fails=FAILS, ends=ENDS, breaks=BREAKS, rows=rows, names=names)
 
 
 if __name__ == "__main__":
