@@ -1,6 +1,7 @@
 """HTTP/2 through the datapath by BPF_PROG_TEST_RUN: what both sides say in, the L7 columns of the records out; and the
 same columns of what the Python parser makes of the same octets."""
 
+import ctypes
 import itertools
 import struct
 from collections.abc import Callable
@@ -46,8 +47,11 @@ class Told(NamedTuple):
 class Kernel:
     """The datapath as a capture's replay has it; every `play` is a connection of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, **sizes: int) -> None:
+        """`sizes` are other numbers of entries for maps."""
         self.object = Object(image("datapath"), "datapath")
+        for name, size in sizes.items():
+            self.object.resize(name, size)
         self.object.load()
         self._ring = RecordRing(self.object.map("events"))
         self._snapshots = ItemRing(self.object.map("snapshots"))
@@ -63,6 +67,7 @@ class Kernel:
         self, transcript: Transcript, cut: Callable[[bytes], list[bytes]] | None = None, *, joined: bool = False
     ) -> list[Told]:
         """What is told of a connection; entry n has the time n + 1, as `transcripts.play` has it."""
+        self.handed_over()
         connection = Connection(self, joined=joined)
         for number, (side, said) in enumerate(transcript, 1):
             if isinstance(said, int):
@@ -77,9 +82,8 @@ class Kernel:
         ctx = self.runner.ctx
         assert ctx is not None
         struct.pack_into("=Q", ctx, SK_BUFF_TSTAMP, time_ns)
-        self._frame = frame  # lives until the kernel has read it
-        buffer = (bytearray(frame),)[0]
-        return self.runner.run(_address(buffer), len(buffer))
+        buffer = ctypes.create_string_buffer(frame, len(frame))
+        return self.runner.run(ctypes.addressof(buffer), len(frame))
 
     def take(self) -> list[Told]:
         """The L7 records since the last look."""
@@ -93,12 +97,6 @@ class Kernel:
         return next(self._ports)
 
 
-def _address(buffer: bytearray) -> int:
-    import ctypes
-
-    return ctypes.addressof((ctypes.c_char * len(buffer)).from_buffer(buffer))
-
-
 class Connection:
     """A TCP connection of the kernel's, in order."""
 
@@ -109,9 +107,13 @@ class Connection:
         self.ports = (number & 0xFFFF, 50_051)
         self.sequence = [1_000, 5_000]
         if not joined:
-            self.segment(CLIENT, b"", SYN, 0)
-            self.segment(SERVER, b"", SYN | ACK, 0)
-            self.sequence = [1_001, 5_001]
+            self.open()
+
+    def open(self) -> None:
+        """Shake hands."""
+        for side, flags in ((CLIENT, SYN), (SERVER, SYN | ACK)):
+            self.segment(side, b"", flags, 0)
+            self.sequence[side] += 1
 
     def send(self, side: Side, data: bytes, moment: int) -> int:
         """Say this, in as many segments as it takes."""
