@@ -352,6 +352,11 @@ static __noinline void begin_record(struct __sk_buff *skb, struct scratch *s, co
 	judge_by_connection(s, c);
 }
 
+static __always_inline __u32 has_mac(const struct packet *packet)
+{
+	return packet->frame & FRAME_NO_MAC ? 0 : MAC;
+}
+
 /* Tell the L3/L4 flow of this packet; the record is left as begin_record made it. */
 static __noinline void tell_packet(struct scratch *s, struct connection *c)
 {
@@ -366,7 +371,7 @@ static __noinline void tell_packet(struct scratch *s, struct connection *c)
 	record->event_type = record->drop_reason_desc ? EVENT_DROP : EVENT_TRACE;
 	record->sub_type = record->drop_reason_desc ?: point(&c->ends[packet->sender & 1], &c->ends[!(packet->sender & 1)]);
 	record->trace_reason = reason(c, packet->sender);
-	record->present |= COUNTERS | MAC;
+	record->present |= COUNTERS | has_mac(packet);
 	record->bytes = d->bytes;
 	record->packets = d->packets;
 	__builtin_memcpy(record->source_mac, packet->source_mac, 6);

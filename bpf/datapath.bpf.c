@@ -14,7 +14,9 @@
 #include "refusal.h"
 #include "snapshot.h"
 
-#define REPLAY_ELSEWHERE 100 /* what replay gets for a frame that user space has to read */
+/* What replay gets for a frame that user space has to read. */
+#define REPLAY_ELSEWHERE 100
+#define REPLAY_TUNNEL 101
 
 #if __has_include("http2.h")
 #include "http2.h"
@@ -234,7 +236,7 @@ static __always_inline struct connection *track(struct __sk_buff *skb, struct sc
 	d = &c->directions[packet->sender & 1];
 	if (packet->time_ns > c->last_ns)
 		c->last_ns = packet->time_ns;
-	if (packet->is_part) {
+	if (packet->frame & FRAME_PART) {
 		*told = 0;
 	} else {
 		d->packets++;
@@ -268,15 +270,15 @@ static __always_inline int take_packet(struct __sk_buff *skb)
 	s->replay = set->replay;
 	s->enforce = set->enforce;
 	packet->time_ns = set->replay ? skb->tstamp : bpf_ktime_get_ns() + set->wall_ns;
+	packet->frame = set->replay ? skb->cb[1] : 0;
 	found = read_packet(skb, s);
 	if (found) {
 		if (set->replay)
-			return REPLAY_ELSEWHERE;
+			return found == PACKET_TUNNEL ? REPLAY_TUNNEL : REPLAY_ELSEWHERE;
 		if (found == PACKET_UNREADABLE)
 			count(COUNT_UNREADABLE);
 		return TC_ACT_UNSPEC;
 	}
-	packet->is_part = set->replay ? skb->cb[1] : 0;
 	if (set->replay && skb->cb[0])
 		packet->ip_length = skb->cb[0];
 	c = track(skb, s, &told);

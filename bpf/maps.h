@@ -145,6 +145,10 @@ struct pending {
 	char text[FLOW_TEXT_SIZE];
 };
 
+/* What replay says of a frame, in skb->cb[1]: more of the same packet follows, which is counted and told then; its MAC
+ * addresses are made up; it is no tunnel, whatever its port. */
+enum frame { FRAME_PART = 1 << 0, FRAME_NO_MAC = 1 << 1, FRAME_PLAIN = 1 << 2 };
+
 /* One packet, as bpf/packet.h reads it. */
 struct packet {
 	__u64 time_ns;
@@ -167,7 +171,7 @@ struct packet {
 	__u8 source_mac[6];
 	__u8 destination_mac[6];
 	__u8 sender;   /* enum side, once the connection is known */
-	__u8 is_part;  /* replay: the rest of the same frame follows, which is counted and told */
+	__u8 frame;    /* replay: enum frame */
 	__u8 pad[2];
 };
 

@@ -27,7 +27,7 @@ enum { ICMP_ECHO_REPLY = 0, ICMP_ECHO_REQUEST = 8, ICMPV6_ECHO_REQUEST = 128, IC
 enum { NEXT_HOP_BY_HOP = 0, NEXT_ROUTING = 43, NEXT_FRAGMENT = 44, NEXT_AH = 51, NEXT_NONE = 59, NEXT_OPTIONS = 60,
        NEXT_MOBILITY = 135, NEXT_HIP = 139, NEXT_SHIM6 = 140 };
 
-enum { PACKET_READ = 0, PACKET_ELSEWHERE = 1, PACKET_UNREADABLE = 2 };
+enum { PACKET_READ, PACKET_ELSEWHERE, PACKET_UNREADABLE, PACKET_TUNNEL };
 
 /* Headers as they stand in the frame, without what nobody reads. */
 struct ethernet {
@@ -207,7 +207,7 @@ static __always_inline int read_ipv6(struct __sk_buff *skb, struct scratch *s, s
 		return PACKET_UNREADABLE;
 	length = bpf_ntohs(header.length) + sizeof(header);
 	if (length == sizeof(header) && header.next != NEXT_NONE) {
-		if (s->replay)
+		if (s->replay && !(packet->frame & FRAME_PLAIN))
 			return PACKET_ELSEWHERE; /* a jumbogram's own length may be less than the frame's */
 		length = skb->len - cursor->at;
 	}
@@ -386,7 +386,8 @@ static __noinline int read_packet(struct __sk_buff *skb, struct scratch *s)
 	default:
 		bound_payload(skb, packet, cursor.at, cursor.ip_end);
 	}
-	if (!found && s->replay && announces_tunnel(packet->protocol, bpf_ntohs(packet->destination_port)))
-		return PACKET_ELSEWHERE;
+	if (!found && s->replay && !(packet->frame & FRAME_PLAIN) &&
+	    announces_tunnel(packet->protocol, bpf_ntohs(packet->destination_port)))
+		return PACKET_TUNNEL;
 	return found;
 }

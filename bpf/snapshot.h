@@ -91,6 +91,7 @@ __noinline int push_snapshot(struct __sk_buff *skb, struct connection *c, __u32 
 	piece->is_datagram = packet->protocol == IPPROTO_UDP;
 	head = &piece->head;
 	head->record = s->record;
+	head->record.present |= has_mac(packet);
 	__builtin_memcpy(head->record.source_mac, packet->source_mac, 6);
 	__builtin_memcpy(head->record.destination_mac, packet->destination_mac, 6);
 	head->record.bytes = sender->bytes;

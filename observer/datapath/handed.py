@@ -105,7 +105,7 @@ def read_snapshots(items: Sequence[bytes]) -> Snapshots:
             destination_ip=records["destination_ip"],
             source_mac=records["source_mac"],
             destination_mac=records["destination_mac"],
-            has_mac=np.ones(len(items), np.bool_),
+            has_mac=(records["present"] & Present.MAC) != 0,
             source_port=records["source_port"],
             destination_port=records["destination_port"],
             vlan=records["vlan"],
@@ -123,6 +123,15 @@ def read_snapshots(items: Sequence[bytes]) -> Snapshots:
             icmp_id=zeros.astype(np.uint16),
         ),
     )
+
+
+def lengthened(item: bytes, rest: bytes) -> bytes:
+    """A snapshot with as much of `rest` behind its octets as it says are missing."""
+    head = np.frombuffer(item[:HEAD_SIZE], SNAPSHOT).copy()
+    added = rest[: int(head["missing"][0])]
+    head["length"] += len(added)
+    head["missing"] -= len(added)
+    return head.tobytes() + item[HEAD_SIZE:] + added
 
 
 class Handed(Conntrack):

@@ -7,6 +7,7 @@ else of the node.
 
 from __future__ import annotations
 
+import enum
 import struct
 import threading
 from collections.abc import Callable, Iterator
@@ -17,16 +18,18 @@ from typing import Final, Self
 import numpy as np
 
 from observer.datapath.complete import Completion
+from observer.datapath.handed import lengthened
 from observer.datapath.libbpf import Object, Runner
 from observer.datapath.losses import count_losses
-from observer.datapath.maps import ZERO, Settings, addresses
+from observer.datapath.maps import ZERO, Settings, fill
 from observer.datapath.objects import image
+from observer.datapath.policy_maps import FIRST_REVISION
+from observer.datapath.rebuilt import ETHERNET_SIZE, FRAME_LIMIT, Segment, ethernet, split
 from observer.datapath.ring import Counters, ItemRing, RecordRing
-from observer.decode import Decoder
+from observer.decode import Decoder, Packets
 from observer.identity.endpoints import IpCache
 from observer.losses import Losses
 from observer.policy.engine import Engine
-from observer.record import TcpFlag
 from observer.sources.frames import Frames
 from observer.sources.pace import paced
 from observer.sources.pcap import open_capture
@@ -36,18 +39,19 @@ from observer.tag import PolicyMode
 PROGRAM: Final = "flowscope_in"
 ELSEWHERE: Final = 100
 """What the program returns for a frame that it does not read: REPLAY_ELSEWHERE."""
+TUNNEL: Final = 101
+"""The same for one that a tunnel's packet may be in: REPLAY_TUNNEL."""
 
-FRAME_LIMIT: Final = 3_400
-"""The longest frame that BPF_PROG_TEST_RUN takes; longer ones, made by the card's offloads, are split."""
-PART_SIZE: Final = 2_800
-"""Octets of payload of each part."""
+
+class Frame(enum.IntFlag):
+    """What the program is told of a frame, in skb->cb[1]: bpf/packet.h."""
+
+    PART = 1  # more of the same packet follows, which is counted and told then
+    NO_MAC = 2  # the addresses are made up
+    PLAIN = 4  # no tunnel, whatever its port
+
 
 ETHERNET: Final = 1
-ETHERNET_SIZE: Final = 14
-TAGS: Final = (0x8100, 0x88A8, 0x9100, 0x9200)
-IPV4: Final = 0x0800
-IPV6: Final = 0x86DD
-TCP: Final = 6
 
 DRAIN_FRAMES: Final = 512
 """Frames between two looks at the ring of records, which holds those of as many at the very least."""
@@ -62,6 +66,7 @@ _TSTAMP: Final = struct.Struct("=Q")
 _TSTAMP_OFFSET: Final = 152
 
 _COLUMNS: Final = tuple(column.name for column in fields(Frames) if column.name != "data")
+_PACKET_COLUMNS: Final = tuple(column.name for column in fields(Packets) if column.name not in ("data", "tunnel"))
 
 
 class Replay:
@@ -86,11 +91,11 @@ class Replay:
         self._object = Object(image("datapath"), "datapath")
         self._object.only(PROGRAM)
         self._object.load()
-        settings = Settings(enforce=mode is PolicyMode.ENFORCE, replay=True)
+        fill(self._object, endpoints, policy)
+        settings = Settings(
+            enforce=mode is PolicyMode.ENFORCE, has_policy=policy is not None, replay=True, revision=FIRST_REVISION
+        )
         self._object.map("settings").set(ZERO, settings.pack())
-        ipcache = self._object.map("ipcache")
-        for key, value in addresses(endpoints):
-            ipcache.set(key, value)
         self._runner = Runner(self._object.program(PROGRAM), ctx=bytes(_CONTEXT_SIZE))
         self._events = RecordRing(self._object.map("events"))
         self._snapshots = ItemRing(self._object.map("snapshots"))
@@ -120,7 +125,8 @@ class Replay:
         """Run the next frames and append the flows that they make."""
         octets = np.frombuffer(frames.data, np.uint8)
         base = octets.ctypes.data
-        elsewhere = []
+        others: list[int] = []
+        tunnels: list[int] = []
         columns = zip(
             frames.offsets.tolist(),
             frames.lengths.tolist(),
@@ -131,22 +137,28 @@ class Replay:
         )
         for row, (offset, length, wire, time_ns, link_type) in enumerate(columns):
             if link_type != ETHERNET or length < ETHERNET_SIZE:
-                elsewhere.append(row)
+                others.append(row)
                 continue
+            if others:
+                self._decode(frames, others)
+                others = []
             if length <= FRAME_LIMIT:
-                taken = self._run(base + offset, length, time_ns)
+                result = self._run(base + offset, length, time_ns)
             else:
-                taken = self._run_parts(bytes(octets[offset : offset + length]), wire, time_ns)
-            if not taken:
-                elsewhere.append(row)
+                result = self._run_long(bytes(octets[offset : offset + length]), wire, time_ns)
+            if result == TUNNEL:
+                tunnels.append(row)  # nothing that the kernel reads belongs to what is inside
+            elif result == ELSEWHERE:
+                self._decode(frames, [row])
             if self._snapshots.waiting:
                 self._drain()
             elif not row % DRAIN_FRAMES:
                 self._drain_records()
+        if others:
+            self._decode(frames, others)
+        if tunnels:
+            self._decode(frames, tunnels)
         self._drain()
-        if elsewhere:
-            rows = replace(frames, **{name: getattr(frames, name)[elsewhere] for name in _COLUMNS})
-            self._completion.packets(self._decoder.decode(rows))
         if len(frames):
             self._time_ns = max(self._time_ns, int(frames.times_ns[-1]))
             self._completion.advance(self._time_ns)
@@ -159,27 +171,57 @@ class Replay:
         self._append()
         count_losses(self._counters.added(), self.losses)
 
-    def _run(self, address: int, length: int, time_ns: int, ip_length: int = 0, is_part: int = 0) -> bool:
-        """Run one frame; whether the program has read it."""
+    def _run(self, address: int, length: int, time_ns: int, ip_length: int = 0, what: int = 0) -> int:
+        """Run one frame; what the program says of it. `what` are bits of Frame."""
         context = self._runner.ctx
         assert context is not None
         _TSTAMP.pack_into(context, _TSTAMP_OFFSET, time_ns)
-        _CB.pack_into(context, _CB_OFFSET, ip_length, is_part)
-        return self._runner.run(address, length) != ELSEWHERE
+        _CB.pack_into(context, _CB_OFFSET, ip_length, what)
+        return self._runner.run(address, length)
 
-    def _run_parts(self, frame: bytes, wire: int, time_ns: int) -> bool:
+    def _run_bytes(self, frame: bytes, time_ns: int, ip_length: int, what: int) -> int:
+        return self._run(np.frombuffer(frame, np.uint8).ctypes.data, len(frame), time_ns, ip_length, what)
+
+    def _run_long(self, frame: bytes, wire: int, time_ns: int, ip_length: int = 0, what: int = 0) -> int:
         """Run a long frame: a TCP segment as several, of which the last one counts; of any other the beginning."""
-        parts = split(frame, wire)
-        if parts is None:
-            parts = [frame[:FRAME_LIMIT]]
-        taken = False
-        ip_length = 0 if len(parts) == 1 else ip_length_of(frame, wire)
-        for number, part in enumerate(parts):
-            kept = np.frombuffer(part, np.uint8)
-            taken = self._run(kept.ctypes.data, len(part), time_ns, ip_length, number < len(parts) - 1)
-            if not taken:
-                break
-        return taken
+        segment = Segment(frame, wire)
+        if not segment.whole:
+            if not what & Frame.PLAIN:
+                return ELSEWHERE  # behind extension headers, perhaps: the decoder knows
+            result = self._run_bytes(frame[:FRAME_LIMIT], time_ns, ip_length, what)
+            self._complete_datagram(frame)
+            return result
+        *parts, last = split(frame, segment)
+        for part in parts:
+            if (result := self._run_bytes(part, time_ns, 0, what | Frame.PART)) in (ELSEWHERE, TUNNEL):
+                return result
+        return self._run_bytes(last, time_ns, ip_length or segment.ip_length, what)
+
+    def _decode(self, frames: Frames, rows: list[int]) -> None:
+        """Run what the decoder makes of frames that the program does not take; what was in tunnels is read here."""
+        some = replace(frames, **{name: getattr(frames, name)[rows] for name in _COLUMNS})
+        packets = self._decoder.decode(some)
+        inside = []
+        for row in range(len(packets)):
+            if packets.tunnel is not None and packets.tunnel[row] is not None:
+                inside.append(row)
+                continue
+            frame = ethernet(packets, row)
+            what = Frame.PLAIN if packets.has_mac[row] else Frame.PLAIN | Frame.NO_MAC
+            time_ns, length = int(packets.time_ns[row]), int(packets.ip_length[row])
+            if len(frame) <= FRAME_LIMIT:
+                self._run_bytes(frame, time_ns, length, what)
+            else:
+                self._run_long(frame, len(frame) + int(packets.payload_missing[row]), time_ns, length, what)
+            self._drain()
+        if inside:
+            self._completion.packets(_rows_of(packets, inside))
+
+    def _complete_datagram(self, frame: bytes) -> None:
+        """Put what was cut off a datagram behind the beginning of it that the program has snapped."""
+        self._drain_records()
+        items = self._snapshots.take(self._snapshots.waiting)
+        self._completion.snapshots([lengthened(item, frame[FRAME_LIMIT:]) for item in items])
 
     def _drain(self) -> None:
         """Take what both rings hold: names learned here are for what comes later."""
@@ -221,62 +263,7 @@ def replay_batches(
         yield
 
 
-class _Headers:
-    """Where the headers of a TCP segment in an Ethernet frame are; `whole` if it is one that can be split."""
-
-    def __init__(self, frame: bytes, wire: int) -> None:
-        self.whole = False
-        at, kind = ETHERNET_SIZE, int.from_bytes(frame[12:14], "big")
-        while kind in TAGS and at + 4 <= len(frame):
-            kind = int.from_bytes(frame[at + 2 : at + 4], "big")
-            at += 4
-        self.ip = at
-        self.is_ipv6 = kind == IPV6
-        if kind == IPV4 and len(frame) >= at + 20:
-            self.tcp, protocol = at + (frame[at] & 15) * 4, frame[at + 9]
-            self.length = int.from_bytes(frame[at + 2 : at + 4], "big") or wire - at
-            if int.from_bytes(frame[at + 6 : at + 8], "big") & 0x3FFF:
-                return
-        elif kind == IPV6 and len(frame) >= at + 40:
-            self.tcp, protocol = at + 40, frame[at + 6]
-            self.length = int.from_bytes(frame[at + 4 : at + 6], "big") + 40
-            if self.length == 40:
-                self.length = wire - at
-        else:
-            return
-        if protocol != TCP or len(frame) < self.tcp + 20:
-            return
-        self.payload = self.tcp + (frame[self.tcp + 12] >> 4) * 4
-        self.end = min(len(frame), at + self.length)
-        self.missing = at + self.length - self.end
-        self.whole = self.payload < self.end and not frame[self.tcp + 13] & TcpFlag.SYN
-
-
-def ip_length_of(frame: bytes, wire: int) -> int:
-    """The IP packet's length on the wire."""
-    return _Headers(frame, wire).length
-
-
-def split(frame: bytes, wire: int) -> list[bytes] | None:
-    """The same TCP segment as several frames, each short enough; None if it is none, or carries a SYN.
-
-    FIN, and what the snap length has cut off, stand behind the last octet, and so in the last frame.
-    """
-    headers = _Headers(frame, wire)
-    if not headers.whole:
-        return None
-    sequence = int.from_bytes(frame[headers.tcp + 4 : headers.tcp + 8], "big")
-    parts = []
-    for start in range(headers.payload, headers.end, PART_SIZE):
-        stop = min(start + PART_SIZE, headers.end)
-        is_last = stop == headers.end
-        part = bytearray(frame[: headers.payload] + frame[start:stop])
-        moved = sequence + start - headers.payload & 0xFFFFFFFF
-        part[headers.tcp + 4 : headers.tcp + 8] = moved.to_bytes(4, "big")
-        if not is_last:
-            part[headers.tcp + 13] &= ~TcpFlag.FIN & 0xFF
-        length = headers.payload - headers.ip + stop - start + (headers.missing if is_last else 0)
-        at = headers.ip + (4 if headers.is_ipv6 else 2)
-        part[at : at + 2] = min(length - 40 * headers.is_ipv6, 0xFFFF).to_bytes(2, "big")
-        parts.append(bytes(part))
-    return parts
+def _rows_of(packets: Packets, rows: list[int]) -> Packets:
+    """Some of the packets."""
+    columns = {name: getattr(packets, name)[rows] for name in _PACKET_COLUMNS}
+    return replace(packets, tunnel=[packets.tunnel[row] for row in rows] if packets.tunnel else None, **columns)

@@ -1,13 +1,18 @@
 """The same frames through the kernel's datapath and through the Python pipeline, and by what flows are compared."""
 
 from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
 
 from observer.datapath.replay import Replay
 from observer.decode import Decoder
-from observer.identity.endpoints import EndpointTable, IpCache
+from observer.identity.file import Identities, load_identities
 from observer.losses import Losses
 from observer.pipeline import Pipeline
-from observer.record import Flags, unpack_text
+from observer.policy.engine import Engine
+from observer.policy.load import load_policies
+from observer.record import Flags, L7Kind, unpack_text
 from observer.sources.frames import Frames
 from observer.store import Store
 from observer.tag import PolicyMode
@@ -45,11 +50,29 @@ def records_of(window):
     return window.store._records[position : position + window.length]
 
 
-def in_python(batches: list[Frames], **rest) -> Store:
-    endpoints, policy, mode = rest.get("endpoints"), rest.get("policy"), rest.get("mode", PolicyMode.ENFORCE)
-    cache = IpCache(EndpointTable()) if endpoints is None else endpoints
-    store = Store(endpoints=cache.table, losses=Losses())
-    pipeline = Pipeline(store=store, endpoints=cache, policy=policy, mode=mode)
+class World(NamedTuple):
+    """Who is where, and what is allowed; each run loads its own, and numbers agree."""
+
+    identities: Path | None = None
+    policy: Path | None = None
+    mode: PolicyMode = PolicyMode.ENFORCE
+
+    def load(self) -> tuple[Store, dict]:
+        known = Identities() if self.identities is None else load_identities(self.identities)
+        cache = known.ipcache()
+        store = Store(endpoints=cache.table, losses=Losses())
+        engine = None
+        if self.policy is not None:
+            engine = Engine(load_policies([self.policy]), store.endpoints, store.policies, known.namespaces)
+        return store, {"store": store, "endpoints": cache, "policy": engine, "mode": self.mode}
+
+
+NOWHERE = World()
+
+
+def in_python(batches: Sequence[Frames], world: World = NOWHERE) -> Store:
+    store, rest = world.load()
+    pipeline = Pipeline(**rest)
     decoder = Decoder(pipeline.losses)
     for frames in batches:
         pipeline.packets(decoder.decode(frames))
@@ -58,15 +81,21 @@ def in_python(batches: list[Frames], **rest) -> Store:
     return store
 
 
-def in_kernel(batches: list[Frames], **rest) -> Store:
-    endpoints, policy, mode = rest.get("endpoints"), rest.get("policy"), rest.get("mode", PolicyMode.ENFORCE)
-    cache = IpCache(EndpointTable()) if endpoints is None else endpoints
-    store = Store(endpoints=cache.table, losses=Losses())
-    with Replay(store=store, endpoints=cache, policy=policy, mode=mode) as replay:
+def in_kernel(batches: Sequence[Frames], world: World = NOWHERE) -> Store:
+    store, rest = world.load()
+    with Replay(**rest) as replay:
         for frames in batches:
             replay.frames(frames)
         replay.finish()
     return store
+
+
+def by_kernel(store: Store, kind: L7Kind) -> int:
+    """How many requests and responses of a protocol the kernel has told by itself: user space adds extras."""
+    flows = [record for window in store.columns(store.first, store.next) for record in records_of(window)]
+    return sum(
+        record["l7_kind"] == kind and record["connection"] >> 40 and not record["flags"] & HAS_EXTRA for record in flows
+    )
 
 
 def differences(one: list[tuple], other: list[tuple]) -> tuple[list[tuple], list[tuple]]:
