@@ -23,14 +23,18 @@ enum { VERDICT_UNKNOWN, VERDICT_FORWARDED, VERDICT_DROPPED, VERDICT_ERROR, VERDI
 enum { DIRECTION_UNKNOWN, DIRECTION_INGRESS, DIRECTION_EGRESS };
 enum { POLICY_DENIED = 133, INVALID_PACKET = 134 }; /* flow.DropReason */
 
-/* Write scratch.record to the ring. User space looks there by a timer: waking it for each would cost more than all
- * the rest. */
+/* Write scratch.record to the ring, with the time of the packet that made it known; a parser may have set an earlier one,
+ * by which latency is reckoned. User space looks there by a timer: waking it for each would cost more than the rest. */
 static __always_inline void tell(struct scratch *s)
 {
+	__u64 message_ns = s->record.time_ns;
+
+	s->record.time_ns = s->packet.time_ns;
 	if (bpf_ringbuf_output(&events, &s->record, sizeof(s->record), BPF_RB_NO_WAKEUP))
 		count(COUNT_EVENTS_FULL);
 	else
 		count(COUNT_TOLD);
+	s->record.time_ns = message_ns;
 }
 
 /* Whether what policy refuses must not pass: a capture's packets have passed already. */
