@@ -21,7 +21,8 @@ FLAGS: Final = ("-O2", "-g", "-target", "bpf", "-mcpu=v3", "-Wall", "-Werror")
 def build(source: Path, target: Path, clang: str = "clang") -> None:
     """Compile one program into one object."""
     includes = [f"-I{HERE}", f"-I/usr/include/{platform.machine()}-linux-gnu"]  # Debian keeps asm/ there
-    unnamed = [f"-ffile-prefix-map={source.parent}/=", f"-ffile-prefix-map={HERE}/="]
+    # A name of a file in BTF is what is left of it behind the folder of the build.
+    unnamed = ["-fdebug-compilation-dir=.", f"-ffile-prefix-map={source.parent}/=", f"-ffile-prefix-map={HERE}/="]
     subprocess.run([clang, *FLAGS, *includes, *unnamed, "-c", str(source), "-o", str(target)], check=True)
     subprocess.run(["llvm-strip", "-g", str(target)], check=True)
 
