@@ -4,7 +4,7 @@
  * Texts (method, path, topic ...) are walked byte by byte through automata whose states say, as a mask, which of up to
  * 64 rules match. Knows no packets and no connections.
  *
- * Each table is an array of two maps: `revision & 1` says which is valid. User space fills the other, then raises the
+ * Each table is an array of two maps or values: `revision & 1` says which is valid. User space fills the other, then raises the
  * revision.
  */
 #pragma once
@@ -20,9 +20,11 @@
 #include "maps.h"
 
 #define POLICY_RULES 64	    /* of an L7 set, one bit each */
+#define POLICY_STATES 8192  /* of all automata together; a power of two */
 #define POLICY_ANYBODY 0    /* every class of peers that has no entry of its own */
 #define POLICY_ANY_STATE (~0U) /* no rule of the set asks for the field */
 #define POLICY_DEAD_STATE 0 /* nothing matches any more */
+#define POLICY_STRIDE 8	    /* octets of a text that are read at once */
 #define POLICY_TEXT_SIZE 255 /* no topic or client of a rule is longer */
 
 enum { CLASS_MANAGED = 1 << 0, CLASS_INGRESS = 1 << 1, CLASS_EGRESS = 1 << 2 }; /* a workload; selected by policies */
@@ -88,9 +90,11 @@ struct policy_set {
 	struct policy_owner kafka_owner[POLICY_RULES];
 };
 
-struct policy_state {
-	__u64 mask;
-	__u16 next[256];
+struct policy_states {
+	struct {
+		__u64 mask;
+		__u16 next[256];
+	} rows[POLICY_STATES];
 };
 
 struct kafka_name; /* kafka.h */
@@ -131,13 +135,19 @@ POLICY_TABLE(policy_addresses, BPF_MAP_TYPE_LPM_TRIE, struct policy_address, str
 POLICY_TABLE(policy_pairs, BPF_MAP_TYPE_HASH, struct policy_pair, __u32, 0);
 POLICY_TABLE(policy_ports, BPF_MAP_TYPE_LPM_TRIE, struct policy_port, struct policy_half, BPF_F_NO_PREALLOC);
 POLICY_TABLE(policy_sets, BPF_MAP_TYPE_ARRAY, __u32, struct policy_set, BPF_F_INNER_MAP);
-POLICY_TABLE(policy_states, BPF_MAP_TYPE_ARRAY, __u32, struct policy_state, BPF_F_INNER_MAP);
+/* One value holds every state of a revision: a lookup for each octet would cost three times the walk. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 2);
+	__type(key, __u32);
+	__type(value, struct policy_states);
+} policy_states SEC(".maps");
 
 /* A walk through an automaton. It lives in map memory: of the stack the verifier would follow every state. */
 struct policy_walk {
 	__u32 state;
 	__u32 at;
-	__u64 mask;
+	__u32 end;
 };
 
 struct {
@@ -245,7 +255,7 @@ static __always_inline int policy_connection(struct __sk_buff *skb, struct scrat
 }
 
 struct policy_walk_context {
-	void *states;
+	const struct policy_states *states;
 	const __u8 *bytes;
 	__u32 size; /* of the memory at `bytes`; a constant, so that the verifier knows it */
 	struct policy_walk *walk;
@@ -254,16 +264,24 @@ struct policy_walk_context {
 static long policy_step(__u32 index, struct policy_walk_context *context)
 {
 	struct policy_walk *walk = context->walk;
-	__u32 state = walk->state, at = walk->at;
-	struct policy_state *row = bpf_map_lookup_elem(context->states, &state);
+	__u32 state = walk->state, at = walk->at, end = walk->end;
 
-	walk->state = POLICY_DEAD_STATE;
-	if (!row || at >= context->size)
-		return 1;
-	state = row->next[context->bytes[at]];
+	for (int octet = 0; octet < POLICY_STRIDE; octet++) {
+		if (at >= end || at >= context->size)
+			break;
+		state = context->states->rows[state & (POLICY_STATES - 1)].next[context->bytes[at]];
+		at++;
+	}
 	walk->state = state;
-	walk->at = at + 1;
-	return state == POLICY_DEAD_STATE;
+	walk->at = at;
+	return at >= end || state == POLICY_DEAD_STATE;
+}
+
+static __always_inline const struct policy_states *policy_states_of(__u32 revision)
+{
+	__u32 half = revision & 1;
+
+	return bpf_map_lookup_elem(&policy_states, &half);
 }
 
 /* Which rules match bytes[at .. at + length): an automaton's answer, as a mask. `size` must be a constant. */
@@ -271,43 +289,36 @@ static __always_inline __u64 policy_matching(__u32 revision, __u32 start, const 
 					     __u32 length)
 {
 	struct policy_walk_context context = { .bytes = bytes, .size = size };
-	__u32 half = revision & 1, zero = 0;
-	struct policy_state *row;
 	struct policy_walk *walk;
+	__u32 zero = 0;
 
 	if (start == POLICY_ANY_STATE)
 		return ~0ULL;
 	walk = bpf_map_lookup_elem(&policy_walks, &zero);
-	context.states = bpf_map_lookup_elem(&policy_states, &half);
+	context.states = policy_states_of(revision);
 	if (!walk || !context.states)
 		return 0;
 	context.walk = walk;
 	walk->state = start;
 	walk->at = at;
-	bpf_loop(length, policy_step, &context, 0);
-	zero = walk->state;
-	row = bpf_map_lookup_elem(context.states, &zero);
-	return row ? row->mask : 0;
+	walk->end = at + length;
+	bpf_loop((length + POLICY_STRIDE - 1) / POLICY_STRIDE, policy_step, &context, 0);
+	return context.states->rows[walk->state & (POLICY_STATES - 1)].mask;
 }
 
 /* The same for a number of 16 bits, as two bytes. */
 static __always_inline __u64 policy_matching_number(__u32 revision, __u32 start, __u16 number)
 {
-	__u32 half = revision & 1, state = start;
-	struct policy_state *row;
-	void *states;
+	const struct policy_states *states = policy_states_of(revision);
+	__u32 state = start;
 
 	if (start == POLICY_ANY_STATE)
 		return ~0ULL;
-	states = bpf_map_lookup_elem(&policy_states, &half);
 	if (!states)
 		return 0;
-	row = bpf_map_lookup_elem(states, &state);
-	state = row ? row->next[number >> 8] : POLICY_DEAD_STATE;
-	row = bpf_map_lookup_elem(states, &state);
-	state = row ? row->next[number & 255] : POLICY_DEAD_STATE;
-	row = bpf_map_lookup_elem(states, &state);
-	return row ? row->mask : 0;
+	state = states->rows[state & (POLICY_STATES - 1)].next[number >> 8];
+	state = states->rows[state & (POLICY_STATES - 1)].next[number & 255];
+	return states->rows[state & (POLICY_STATES - 1)].mask;
 }
 
 /* A set of L7 rules; none where its half of the tables has been filled anew since the connection was judged. */

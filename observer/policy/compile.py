@@ -18,7 +18,7 @@ from observer.errors import PolicyError
 from observer.identity.endpoints import IpCache
 from observer.policy.classes import AddressClass, Classified, classify
 from observer.policy.engine import Engine, Half, Side
-from observer.policy.l7_tables import REMEDY, SET, STATE, L7Tables, check_rules
+from observer.policy.l7_tables import REMEDY, SET, L7Tables, check_rules
 from observer.policy.model import DirectionRule, Ports
 from observer.record import Direction, Protocol
 
@@ -85,6 +85,8 @@ class PolicyMaps:
 
     revision: int
     tables: dict[str, PolicyTable]
+    states: bytes
+    """What `policy_states` begins with; zeroes follow."""
 
 
 def compile_policy(engine: Engine, cache: IpCache, revision: int) -> PolicyMaps:
@@ -108,8 +110,8 @@ def compile_policy(engine: Engine, cache: IpCache, revision: int) -> PolicyMaps:
             "policy_pairs": halves.pairs,
             "policy_ports": halves.ports,
             "policy_sets": _array(SET.size, [bytes(SET.size), *l7.sets]),
-            "policy_states": _array(STATE.size, l7.states),
         },
+        b"".join(l7.states),
     )
 
 

@@ -21,8 +21,8 @@ from observer.policy.regex import Byte, Choice, Node, Then, parse
 SETS_LIMIT: Final = 1024
 """Different sets of L7 rules."""
 
-STATES_LIMIT: Final = 16_384
-"""States of all automata together: 8.5 MB."""
+STATES_LIMIT: Final = 8192
+"""States of all automata together: 4.3 MB, of which the kernel holds two."""
 
 CLIENT_LIMIT: Final = 254
 """Bytes of a clientID; the kernel reads one more of a request's."""

@@ -11,6 +11,7 @@ from bpf.build import build
 from observer.datapath.libbpf import Object
 from observer.datapath.policy_maps import put_policy
 from observer.errors import DatapathError, FlowscopeError
+from observer.policy.l7_tables import STATE, STATES_LIMIT
 from tests.datapath.policy_kernel import PASSES, REFUSES, UNDECIDED, KernelJudge
 from tests.policy import random_town
 from tests.policy.test_compile import agrees, answer, compiled, refused_by_name, seen, told
@@ -157,3 +158,7 @@ def test_a_table_that_the_kernel_refuses_leaves_the_others(tmp_path, loaded):
     judge = KernelJudge(loaded, 10)
     decision = judge.connection(*town.packet("8.8.8.8", "bank/vault", "TCP/80"))
     assert judge.http(decision, b"GET", b"/", b"").refused == 0
+
+
+def test_there_is_room_for_as_many_states_as_may_be_compiled(loaded):
+    assert loaded.map("policy_states").value_size == STATES_LIMIT * STATE.size

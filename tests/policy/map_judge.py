@@ -8,6 +8,7 @@ from observer.policy.compile import PolicyMaps
 PASSES, REFUSES, UNREADABLE = 0, 1, 2
 INGRESS, EGRESS = 1, 2
 ANY_STATE = 0xFFFFFFFF
+STATE_SIZE = 8 + 2 * 256
 FIELDS = ("method", "path", "host", "key", "version", "client", "topic")
 
 
@@ -54,7 +55,8 @@ class MapJudge:
         self.pairs = dict(tables["policy_pairs"])
         self.ports = LongestPrefix(tables["policy_ports"])
         self.sets = [value for _, value in tables["policy_sets"]]
-        self.states = [value for _, value in tables["policy_states"]]
+        assert len(maps.states) % STATE_SIZE == 0
+        self.states = [maps.states[at : at + STATE_SIZE] for at in range(0, len(maps.states), STATE_SIZE)]
 
     def connection(self, source, destination, protocol, port, family):
         """`port` is an ICMP type where the protocol is ICMP."""

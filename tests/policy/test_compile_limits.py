@@ -6,7 +6,7 @@ import pytest
 from observer.errors import PolicyError
 from observer.policy import classes, compile, l7_tables
 from observer.policy.automaton import MASK_BITS
-from tests.policy.map_judge import MapJudge
+from tests.policy.map_judge import STATE_SIZE, MapJudge
 from tests.policy.test_compile import compiled, request_of, seen, told
 from tests.policy.town import Http, Kafka, Town, cnp
 
@@ -152,7 +152,7 @@ BOUNDS = [
         l7_tables,
         "STATES_LIMIT",
         L7S,
-        lambda maps: len(maps.tables["policy_states"].entries),
+        lambda maps: len(maps.states) // STATE_SIZE,
         "L7 rules need more than {} states",
     ),
 ]
