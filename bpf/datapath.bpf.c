@@ -100,7 +100,7 @@ static __always_inline int pass_over(struct scratch *s, struct direction *d, int
 }
 
 /* Who speaks what, by the first octets of either side. What is not clear at once user space decides. */
-static __always_inline void decide(struct __sk_buff *skb, struct scratch *s, struct connection *c)
+static __noinline void decide(struct __sk_buff *skb, struct scratch *s, struct connection *c)
 {
 	int side;
 
@@ -207,7 +207,7 @@ static __always_inline void push_end(struct __sk_buff *skb, struct scratch *s, s
 }
 
 /* The connection of the packet, counted; NULL where there is no room for it. */
-static __always_inline struct connection *track(struct __sk_buff *skb, struct scratch *s, int *told)
+static __noinline struct connection *track(struct __sk_buff *skb, struct scratch *s, int *told)
 {
 	struct packet *packet = &s->packet;
 	__u8 end = make_tuple(&s->tuple, packet);
@@ -243,6 +243,13 @@ static __always_inline struct connection *track(struct __sk_buff *skb, struct sc
 		d->bytes += packet->ip_length;
 	}
 	return c;
+}
+
+/* By the policies in force; an ICMP error is let through, or not, with the connection that it is about. */
+static __noinline void judge(struct __sk_buff *skb, struct scratch *s, struct connection *c)
+{
+	if (!c->related)
+		policy_connection(skb, s, c);
 }
 
 static __always_inline int refuse(void)
@@ -284,8 +291,8 @@ static __always_inline int take_packet(struct __sk_buff *skb)
 	c = track(skb, s, &told);
 	if (!c)
 		return TC_ACT_UNSPEC;
-	if (set->has_policy && c->decision.revision != set->revision && !c->related)
-		policy_connection(skb, s, c);
+	if (set->has_policy && c->decision.revision != set->revision)
+		judge(skb, s, c);
 	if (set->enforce && !set->replay) {
 		d = &c->directions[packet->sender & 1];
 		if (d->has_refused &&

@@ -160,7 +160,7 @@ static __always_inline int tells_of_hole(const struct packet *packet, struct con
 }
 
 /* Give what a connection that was handed over says, and the packets of it that are told, to user space. */
-static __always_inline void pass_on(struct __sk_buff *skb, struct scratch *s, struct connection *c, int is_told)
+static __noinline void pass_on(struct __sk_buff *skb, struct scratch *s, struct connection *c, int is_told)
 {
 	const struct packet *packet = &s->packet;
 	__u8 *word;
@@ -198,7 +198,7 @@ static __always_inline int is_dns_port(__be16 port)
 }
 
 /* DNS is known by its port; else user space knows it when it sees the first datagrams of a pair, or nobody does. */
-static __always_inline int wants_datagram(const struct packet *packet, struct connection *c)
+static __noinline int wants_datagram(const struct packet *packet, struct connection *c)
 {
 	__u8 *word;
 

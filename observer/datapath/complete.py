@@ -62,6 +62,9 @@ PENDING: Final = np.dtype(
 )
 """`struct pending` of bpf/maps.h."""
 
+CUT: Final = "…".encode()
+"""Stands for what the kernel has cut off a text."""
+
 KINDS: Final = {
     Speaks.HTTP1: Detected.HTTP1,
     Speaks.KAFKA: Detected.KAFKA,
@@ -296,6 +299,9 @@ def waiting_request(pending: Any) -> Message:
         start += length
     while len(texts) > 2 and not texts[-1]:
         texts.pop()
+    if pending["flags"] & Flags.TEXT_CUT:
+        longest = max(range(len(texts)), key=lambda slot: len(texts[slot]))
+        texts[longest] += CUT  # too long for a record again, which says that there was more
     return Message(
         L7Kind(int(pending["l7_kind"])),
         L7Type.REQUEST,

@@ -1,6 +1,6 @@
-"""What the kernel's maps hold: settings, who is at an address, the tables of policies and of Kafka.
+"""What the kernel's maps hold, as bytes: settings, and who is at an address.
 
-An ipcache, policies and settings enter; keys and values go into the maps of a loaded object. Who calls decides when.
+An ipcache and settings enter; keys and values of bpf/maps.h leave. Who writes them into maps decides when.
 """
 
 from __future__ import annotations
@@ -10,14 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
-
-from observer.datapath import kafka_table
-from observer.datapath.libbpf import Object
-from observer.datapath.policy_maps import FIRST_REVISION, put_policy
 from observer.identity.endpoints import IPV4_START, MAPPED, Endpoint, IpCache, ReservedIdentity
-from observer.policy.compile import compile_policy
-from observer.policy.engine import Engine
 
 ZERO: Final = bytes(4)
 """The only key of a map of one entry."""
@@ -49,22 +42,6 @@ class Settings:
         return _SETTINGS.pack(
             self.enforce, self.has_policy, self.replay, self.generation, self.revision, 0, self.wall_ns
         )
-
-
-def fill(datapath: Object, endpoints: IpCache, policy: Engine | None) -> None:
-    """Write all that a fresh object goes by, but for the settings: addresses, policies, programs of Kafka's layouts.
-
-    PolicyError for policies that the kernel cannot hold exactly. They have FIRST_REVISION.
-    """
-    ipcache = datapath.map("ipcache")
-    for key, value in addresses(endpoints):
-        ipcache.set(key, value)
-    for name, values in zip(("kafka_programs", "kafka_steps"), kafka_table.tables(), strict=True):
-        table = datapath.map(name)
-        rows = np.frombuffer(values, f"V{table.value_size}")
-        table.update_batch(np.arange(len(rows), dtype=np.uint32).view("V4"), rows)
-    if policy is not None:
-        put_policy(datapath, compile_policy(policy, endpoints, FIRST_REVISION))
 
 
 def addresses(endpoints: IpCache) -> Iterator[tuple[bytes, bytes]]:

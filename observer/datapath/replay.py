@@ -18,12 +18,12 @@ from typing import Final, Self
 import numpy as np
 
 from observer.datapath.complete import Completion
+from observer.datapath.fill import fill
 from observer.datapath.handed import lengthened
 from observer.datapath.libbpf import Object, Runner
 from observer.datapath.losses import count_losses
-from observer.datapath.maps import ZERO, Settings, fill
+from observer.datapath.maps import Settings
 from observer.datapath.objects import image
-from observer.datapath.policy_maps import FIRST_REVISION
 from observer.datapath.rebuilt import ETHERNET_SIZE, FRAME_LIMIT, Segment, ethernet, split
 from observer.datapath.ring import Counters, ItemRing, RecordRing
 from observer.decode import Decoder, Packets
@@ -91,11 +91,7 @@ class Replay:
         self._object = Object(image("datapath"), "datapath")
         self._object.only(PROGRAM)
         self._object.load()
-        fill(self._object, endpoints, policy)
-        settings = Settings(
-            enforce=mode is PolicyMode.ENFORCE, has_policy=policy is not None, replay=True, revision=FIRST_REVISION
-        )
-        self._object.map("settings").set(ZERO, settings.pack())
+        fill(self._object, endpoints, policy, Settings(enforce=mode is PolicyMode.ENFORCE, replay=True))
         self._runner = Runner(self._object.program(PROGRAM), ctx=bytes(_CONTEXT_SIZE))
         self._events = RecordRing(self._object.map("events"))
         self._snapshots = ItemRing(self._object.map("snapshots"))
