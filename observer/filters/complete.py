@@ -10,6 +10,7 @@ import enum
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final
 
 import numpy as np
@@ -48,6 +49,8 @@ from observer.wire.parts import address_text
 MAX_CANDIDATES: Final = 50
 NEWEST: Final = 8_192
 """Rows whose strings and addresses are looked at; what is in columns is counted over the whole ring."""
+COUNTED: Final = 2_048
+"""Numbers and addresses that are named, where there are more: the most frequent."""
 TOLD_PER_ENDPOINT: Final = 64
 """Labels, names or workloads of one endpoint that are counted."""
 
@@ -166,10 +169,10 @@ def _values(slot: Slot, partial: str, store: Store) -> list[Candidate]:
             counted.update(ask(store, each))
     needle = partial.lower().removeprefix("^").replace("\\", "")
     expression = slot.operator in ("~", "!~")
+    fitting = ((value, count) for value, count in counted.most_common() if needle in value.lower())
     found = [
         Candidate(_written(known, value, expression=expression), count=count)
-        for value, count in counted.most_common()
-        if needle in value.lower()
+        for value, count in islice(fitting, MAX_CANDIDATES)
     ]
     takes = known.number if slot.operator in ("<", "<=", ">", ">=") else None
     more = [
@@ -208,10 +211,13 @@ def _counts(numbers: npt.NDArray[Any], name: Callable[[int], str]) -> Counter[st
     if numbers.dtype.itemsize <= 2:
         counts = np.bincount(numbers)
         present = np.flatnonzero(counts)
-        pairs = zip(present.tolist(), counts[present].tolist(), strict=True)
+        counts = counts[present]
     else:
         present, counts = np.unique(numbers, return_counts=True)
-        pairs = zip(present.tolist(), counts.tolist(), strict=True)
+    if len(present) > COUNTED:
+        most = np.argpartition(counts, -COUNTED)[-COUNTED:]
+        present, counts = present[most], counts[most]
+    pairs = zip(present.tolist(), counts.tolist(), strict=True)
     for number, count in pairs:
         if text := name(number):
             counted[text] += count
@@ -337,7 +343,7 @@ def _addresses(store: Store, side: str) -> Counter[str]:
     for columns in _windows(store):
         packed, families = columns[f"{side}_ip"].tobytes(), columns["family"].tolist()
         raw.update((family, packed[16 * row : 16 * row + 16]) for row, family in enumerate(families) if family)
-    return Counter({address_text(*key): count for key, count in raw.items()})
+    return Counter({address_text(*key): count for key, count in raw.most_common(COUNTED)})
 
 
 def _names(store: Store, side: str) -> Counter[str]:

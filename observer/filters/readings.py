@@ -7,9 +7,11 @@ cannot express. Where a column does not tell all, rows are left open and the flo
 
 from __future__ import annotations
 
+import secrets
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 import numpy as np
@@ -40,7 +42,7 @@ from observer.filters.l7 import HTTP_KINDS
 from observer.filters.network import PORT_PROTOCOLS
 from observer.identity.endpoints import MAPPED, Endpoint
 from observer.l7.kafka_schema import name_of
-from observer.record import RECORD, RECORD_SIZE, L7Kind, L7Type, Present, Protocol
+from observer.record import RECORD, RECORD_SIZE, L7Kind, L7Type, Present, Protocol, Records
 from observer.store import Columns
 from observer.wire import summary as summaries
 from observer.wire.layer7 import Layer7Encoder, Texts, http_method, split_texts
@@ -139,11 +141,12 @@ SERVICE: Final = Reading(_service_values, _service_rows)
 def _fqdn_rows(side: str, ask: Ask) -> Parts:
     of_endpoint = PerEndpoint(f"{side}_endpoint", lambda endpoint: any(ask(name) for name in endpoint.names), np.bool_)
     known: dict[tuple[str, ...], bool] = {}
+    own = attrgetter(f"{side}_names")
 
     def index(columns: Columns) -> Bounds:
         mask = of_endpoint(columns)
         for row, extra in enumerate(columns.extras.tolist()):
-            if extra is None or not (names := getattr(extra, f"{side}_names")):
+            if extra is None or not (names := own(extra)):
                 continue
             answer = known.get(names)
             if answer is None:
@@ -187,22 +190,24 @@ def _ip_rows(side: str, ask: Ask) -> Parts:
             keep(known, key, said, ADDRESSES_KEPT)
         return said
 
-    def index(columns: Columns) -> Bounds:
-        families = columns["family"]
-        addresses = np.ascontiguousarray(columns[f"{side}_ip"])
-        mask = np.zeros(columns.length, np.bool_)
+    def judge(columns: Columns, asked: Rows) -> Mask:
+        families = columns["family"][asked]
+        addresses = np.ascontiguousarray(columns[f"{side}_ip"][asked])
+        mask = np.zeros(len(asked), np.bool_)
         rows = np.flatnonzero(families == 4)  # whose first twelve bytes are all alike
-        numbers, places = np.unique(addresses[rows].view("<u4")[:, 3], return_inverse=True)
         if len(rows):
-            answers = [answer(4, MAPPED + number.tobytes()) for number in numbers]
+            numbers, places = np.unique(addresses[rows].view("<u4")[:, 3], return_inverse=True)
+            raw = numbers.tobytes()
+            answers = [answer(4, MAPPED + raw[at : at + 4]) for at in range(0, len(raw), 4)]
             mask[rows] = np.array(answers, np.bool_)[places]
-        others = np.flatnonzero((families != 0) & (families != 4))
+        others = np.flatnonzero(families != 4)
         told = addresses[others].tobytes()
         for at, (row, family) in enumerate(zip(others.tolist(), families[others].tolist(), strict=True)):
             mask[row] = answer(family, told[16 * at : 16 * at + 16])
-        return certain(mask)
+        return mask
 
-    return index, None, None  # an imported flow may spell it otherwise
+    # An imported flow may spell it otherwise.
+    return (lambda columns: possible(columns["family"] != 0)), None, judge
 
 
 ADDRESSES_KEPT: Final = 1 << 16
@@ -506,11 +511,11 @@ def _summary_rows(_: str, ask: Ask) -> Parts:
         answers = []
         for number in combinations.tolist():
             key = (number >> 33, (number >> 16 & 0x1FFFF) - 1, number >> 8 & 0xFF, number & 0xFF)
-            if key not in lines:
-                if len(lines) > COMBINATIONS_KEPT:
-                    lines.clear()
-                lines[key] = packet(key)
-            answers.append(lines[key])
+            answer = lines.get(key)
+            if answer is None:
+                answer = packet(key)
+                keep(lines, key, answer, COMBINATIONS_KEPT)
+            answers.append(answer)
         sure = plain & np.array(answers, np.bool_)[rows]
         return sure | (columns["l7_kind"] != 0), sure
 
@@ -519,18 +524,24 @@ def _summary_rows(_: str, ask: Ask) -> Parts:
     def judge(columns: Columns, rows: Rows) -> Mask:
         """Lines as wire composes them, once for all rows that say the same: the end of a record, and what goes in."""
         records, extras, _, whole = columns.store.take(columns.start + rows)
-        raw, size = records.tobytes(), records.dtype.itemsize
         present, kinds = records["present"], records["l7_kind"]
-        timed = (
-            flagged(present, Present.LATENCY) & (records["l7_type"] != int(L7Type.REQUEST)) & one_of(kinds, HTTP_KINDS)
-        )
+        timed = flagged(present, Present.LATENCY) & one_of(kinds, HTTP_KINDS)
+        timed &= records["l7_type"] != int(L7Type.REQUEST)
         latency_ms = np.where(timed, records["latency_ns"] // 1_000_000, 0)
         ids = np.where(kinds == int(L7Kind.KAFKA), records["l7_id"], 0)
-        answers = [False] * (len(rows) - len(whole))
-        for start, extra, *numbers in zip(
-            range(_MESSAGE, len(raw), size), extras, present.tolist(), latency_ms.tolist(), ids.tolist(), strict=True
+        firsts, places = _alike(records, present, latency_ms, ids, extras)
+        raw = records[firsts].tobytes()
+        answers = []
+        for start, row, *numbers in zip(
+            range(_MESSAGE, len(raw), RECORD_SIZE),
+            firsts.tolist(),
+            present[firsts].tolist(),
+            latency_ms[firsts].tolist(),
+            ids[firsts].tolist(),
+            strict=True,
         ):
-            end = raw[start : start + size - _MESSAGE]
+            end = raw[start : start + _END.size]
+            extra = extras[row]
             more = None if extra is None else (extra.texts, extra.dns)
             key = (end, more, *numbers)
             answer = said.get(key)
@@ -539,7 +550,9 @@ def _summary_rows(_: str, ask: Ask) -> Parts:
                 answer = bool(line) and bool(ask(line))
                 keep(said, key, answer, TEXTS_KEPT)
             answers.append(answer)
-        return np.array(answers, np.bool_)
+        mask = np.zeros(len(rows), np.bool_)
+        mask[len(rows) - len(whole) :] = np.array(answers, np.bool_)[places]
+        return mask
 
     return index, None, judge
 
@@ -550,6 +563,38 @@ _MESSAGE: Final = RECORD.fields["l7_code"][1]  # type: ignore[index]
 """Where the part of a record begins that tells of a message; it goes to the end."""
 _END: Final = struct.Struct("<3H16s4s16x304s")
 assert _MESSAGE + _END.size == RECORD_SIZE
+
+
+def _alike(
+    records: Records, present: Numbers, latency_ms: Numbers, ids: Numbers, extras: Sequence[Extra | None]
+) -> tuple[Rows, Rows]:
+    """The first of all rows that have the same line, and for each row which of them it is.
+
+    Rows are alike if a sum over their words is, which is checked; those whose extra tells more are like no other.
+    """
+    words = records.view("u1").reshape(len(records), RECORD_SIZE)[:, RECORD_SIZE - 8 * len(_FACTORS) :].view("<u8")
+    words = words & _MASK
+    sums = words @ _FACTORS
+    for number, factor in zip((present, latency_ms, ids), _MORE_FACTORS, strict=True):
+        sums += number.astype(np.uint64) * factor
+    lone = np.array([each is not None and (each.dns is not None or each.texts != ()) for each in extras], np.bool_)
+    _, firsts, places = np.unique(sums, return_index=True, return_inverse=True)
+    same = ~lone & ~lone[firsts[places]]
+    same &= (words == words[firsts[places]]).all(axis=1)
+    for number in (present, latency_ms, ids):
+        same &= number == number[firsts[places]]
+    others = np.flatnonzero(~same)
+    places[others] = len(firsts) + np.arange(len(others))
+    return np.concatenate([firsts, others]), places
+
+
+Numbers: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+_WORDS: Final = -(-(RECORD_SIZE - _MESSAGE) // 8)
+_MASK: Final = np.full(_WORDS, ~np.uint64(0))
+_MASK[0] <<= np.uint64(8 * (8 * _WORDS - (RECORD_SIZE - _MESSAGE)))  # what stands before the message in its first word
+_FACTORS: Final = np.array([secrets.randbits(64) | 1 for _ in range(_WORDS)], np.uint64)
+_MORE_FACTORS: Final = [np.uint64(secrets.randbits(64) | 1) for _ in range(3)]
+"""Nobody outside can choose rows whose sums are alike, which would only cost time."""
 
 
 def _line(layer7: Layer7Encoder, end: bytes, extra: Extra | None, present: int, latency_ms: int, number: int) -> str:

@@ -1,15 +1,20 @@
 """Compiled expressions: mask and predicate held together, and both halves of a split held to the whole."""
 
+from concurrent.futures import ThreadPoolExecutor
 from random import Random
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from observer.filters.expression import Expression
+from observer.filters import readings
+from observer.filters.expression import MAX_PUSHED, Expression
 from observer.filters.fields import FIELDS, values_of
 from observer.filters.flowfilter import compile_filters
-from observer.filters.language import Condition, Pattern, Value, Word, parse, term, text_of
+from observer.filters.language import EVERYTHING, Condition, Pattern, Value, Word, parse, term, text_of
+from observer.record import L7Kind, empty
+from observer.store import Store
 from tests.filters.flows import store_of
 from tests.filters.test_index import check, flows_of
 from tests.filters.trees import PATTERNS, WORDS, pool, some_test, some_tree
@@ -72,3 +77,75 @@ def test_a_flow_matches_the_term_of_what_it_has(name):
             assert compiled[text].exact(flow), (value, text)
     has_none = known.name in ("node-label", "ip-version", "snat-ip", "interface", "encrypted", "ip-trace-id")
     assert bool(compiled) != has_none
+
+
+@pytest.mark.parametrize("text", ["cart", "10.0", "/ms|SYN/", "ip~^10|:1$", "fqdn~o", "echo or 53"])
+def test_what_is_remembered_is_bounded_and_makes_no_difference(monkeypatch, text):
+    expected = agree(parse(text))
+    for name in ("ADDRESSES_KEPT", "COMBINATIONS_KEPT", "TEXTS_KEPT"):
+        monkeypatch.setattr(readings, name, 2)
+    assert agree(parse(text)) == expected
+
+
+@pytest.mark.parametrize("text", ["cart", "/[0-9]ms/", "Kafka or 404"])
+def test_rows_whose_sums_are_alike_are_told_apart(monkeypatch, text):
+    expected = agree(parse(text))
+    monkeypatch.setattr(readings, "_FACTORS", np.zeros_like(readings._FACTORS))
+    monkeypatch.setattr(readings, "_MORE_FACTORS", [np.uint64(0)] * 3)
+    assert agree(parse(text)) == expected
+
+
+def test_what_is_pushed_is_bounded():
+    for count, pushed in ((MAX_PUSHED // 2, True), (MAX_PUSHED // 2 + 1, False)):
+        halves = Expression.parse(" or ".join(f"port={number}" for number in range(count))).split
+        assert len(halves.whitelist) == (2 * count if pushed else 0)
+        assert (halves.local == EVERYTHING) == pushed
+        halves = Expression.parse(" ".join(f"not port={number}" for number in range(count))).split
+        assert len(halves.blacklist) == MAX_PUSHED
+        assert (halves.local == EVERYTHING) == pushed
+    # 2 to the 6th, and to the 7th
+    words = ("ip=::1", "port=1", "pod=a", "fqdn=a", "label=a", "workload=a", "cluster=a")
+    assert len(Expression.parse(" ".join(words[:6])).split.whitelist) == MAX_PUSHED
+    seven = Expression.parse(" ".join(words)).split
+    assert (len(seven.whitelist), text_of(seven.local)) == (MAX_PUSHED, "cluster=a")
+
+
+def test_words_are_judged_only_of_rows_that_are_open(monkeypatch):
+    judged = []
+    take = Store.take
+
+    def counted(self, sequences):
+        judged.append(len(sequences))
+        return take(self, sequences)
+
+    store = Store(1_000)
+    records = empty(900)
+    records["l7_kind"] = L7Kind.DNS
+    records["verdict"] = np.arange(900) % 3
+    store.append(records)
+    (columns,) = store.columns(0, 900)
+    monkeypatch.setattr(Store, "take", counted)
+    for text, asked in (
+        ("cart", 900),
+        ("verdict=DROPPED cart", 300),
+        ("cart and not (verdict=DROPPED or verdict=FORWARDED)", 300),
+        ("verdict=DROPPED or cart", 600),
+        ("verdict=AUDIT cart", 0),
+    ):
+        judged.clear()
+        Expression.parse(text).bounds(columns)
+        assert sum(judged) == asked, text
+
+
+def test_threads_may_share_an_expression():
+    expression = Expression.parse("cart or 10.0 or fqdn~o and not bytes>1k")
+    expected = [expression.bounds(columns)[0].tolist() for columns in STORE.columns(STORE.first, STORE.next)]
+    fresh = Expression(expression.tree)
+    with ThreadPoolExecutor(4) as pool_of_threads:
+        tasks = [
+            pool_of_threads.submit(
+                lambda: [fresh.bounds(columns)[0].tolist() for columns in STORE.columns(STORE.first, STORE.next)]
+            )
+            for _ in range(8)
+        ]
+        assert all(task.result() == expected for task in tasks)
