@@ -8,6 +8,8 @@
  * connection.parser: [0] flags of enum kafka_state, [1] SASL tokens of the client that were not answered. */
 #pragma once
 
+#include <stddef.h>
+
 #include <bpf/bpf_endian.h>
 
 #include "kafka_walk.h"
@@ -61,7 +63,8 @@ static __always_inline struct kafka_program *kafka_program(__u32 key, __u32 vers
 /* A new message: nothing of the one before is left. */
 static __always_inline void kafka_begin(struct kafka_walk *w)
 {
-	__builtin_memset(w, 0, __builtin_offsetof(struct kafka_walk, topic));
+	__builtin_memset(w, 0, offsetof(struct kafka_walk, time_ns));
+	w->left = 0;
 	w->topic.length = 0;
 }
 
@@ -193,6 +196,13 @@ __noinline int kafka_detect(struct __sk_buff *skb, struct scratch *s, struct con
 
 /* Messages */
 
+static __always_inline const char *kafka_client_id(struct scratch *s, struct kafka_work *k)
+{
+	if (k->client_id_at)
+		return (const char *)s->payload + (k->client_id_at & (PAYLOAD_SIZE - 1));
+	return k->walk.client_id;
+}
+
 static __always_inline void kafka_fill_record(struct scratch *s, const struct kafka_walk *w)
 {
 	struct flow_record *record = &s->record;
@@ -210,6 +220,7 @@ static __noinline int kafka_tell_request(struct scratch *s, struct connection *c
 	struct kafka_walk *w = &k->walk;
 	struct flow_record *record = &s->record;
 	__u64 time_ns = record->time_ns;
+	const char *topic = w->topic.text;
 	int refused;
 
 	if (!(w->program.flags & KAFKA_IS_TOLD))
@@ -226,8 +237,10 @@ static __noinline int kafka_tell_request(struct scratch *s, struct connection *c
 	record->present |= METHOD;
 	if (w->is_untold || w->is_malformed || w->is_unresolved)
 		record->flags |= FLAG_L7_INCOMPLETE;
-	add_text(s, 0, w->topic.text, w->topic.length);
-	add_text(s, 1, w->client_id, w->client_id_length);
+	if (k->topic_at)
+		topic = (const char *)s->payload + (k->topic_at & (PAYLOAD_SIZE - 1));
+	add_text(s, 0, topic, w->topic.length);
+	add_text(s, 1, kafka_client_id(s, k), w->client_id_length);
 	refused = tell_request(s, c, w->correlation);
 	record->time_ns = time_ns;
 	return refused;
@@ -336,7 +349,9 @@ static __noinline int kafka_read_client_id(struct kafka_context *x)
 	have = k->loaded - k->index;
 	if (have > w->client_id_left)
 		have = w->client_id_left;
-	if (kept < KAFKA_NAME_LIMIT) {
+	if (!kept && have == w->client_id_left) {
+		k->client_id_at = k->index;
+	} else if (kept < KAFKA_NAME_LIMIT) {
 		size = have < KAFKA_NAME_LIMIT - kept ? have : KAFKA_NAME_LIMIT - kept;
 		barrier_var(kept);
 		if (kept < KAFKA_NAME_LIMIT)
@@ -348,7 +363,8 @@ static __noinline int kafka_read_client_id(struct kafka_context *x)
 		return 1;
 	w->time_ns = x->s->record.time_ns;
 	w->phase = KAFKA_BODY;
-	policy_kafka_begin(x->s, x->c, &w->judgement, w->key, w->version, w->client_id, w->client_id_length);
+	policy_kafka_begin(x->s, x->c, &w->judgement, w->key, w->version, kafka_client_id(x->s, k),
+			   w->client_id_length);
 	return 0;
 }
 
@@ -420,6 +436,7 @@ static long kafka_message(__u32 round, void *context)
 		return 1;
 	if (w->phase == KAFKA_HEAD) {
 		kafka_begin(w);
+		k->client_id_at = k->topic_at = 0;
 		kafka_fill(x->skb, x->s, k, KAFKA_HEAD_LIMIT);
 		if (sender == CLIENT)
 			stop = kafka_read_request(x, d, kafka_at(x->s, k), k->loaded - k->index);
@@ -455,6 +472,7 @@ static __noinline int kafka_suspend(struct kafka_context *x, struct direction *d
 		x->s->hand_over = SNAPSHOT_LONG;
 		return READ_HAND_OVER;
 	}
+	kafka_keep(x->s, k);
 	w->carried = size;
 	barrier_var(size);
 	if (size >= 1 && size <= KAFKA_FIELD_SIZE)
@@ -548,6 +566,7 @@ __noinline int kafka_read(struct __sk_buff *skb, struct scratch *s, struct conne
 	k->loaded = s->loaded;
 	k->next = s->at + s->loaded;
 	k->budget = KAFKA_PACKET_STEPS;
+	k->client_id_at = k->topic_at = 0;
 	k->is_proof = 0;
 	k->result = READ;
 	k->walk.phase = KAFKA_HEAD;

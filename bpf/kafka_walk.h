@@ -93,40 +93,40 @@ enum kafka_phase { KAFKA_HEAD, KAFKA_CLIENT_ID, KAFKA_BODY };
 
 /* One message on its way through its program. */
 struct kafka_walk {
-	__u64 time_ns; /* of its header */
-	__u32 left;    /* octets of the frame that were not read */
-	__u32 skip;    /* octets still to be passed over */
-	__u32 counts[KAFKA_DEPTH]; /* of the loops it is in: rounds left, this one included */
-	__u32 tags;		   /* tagged fields left of the struct, and one; 0: their number comes next */
-	__u32 steps;		   /* done so far */
-	__u32 correlation;
+	/* Zero as it begins. */
+	__u32 skip;  /* octets still to be passed over */
+	__u32 tags;  /* tagged fields left of the struct; 0: their number comes next */
+	__u32 steps; /* done so far */
 	struct kafka_program program;
-	struct kafka_judgement judgement;
 	__u16 key;
 	__u16 version;
 	__u16 at;
 	__u16 topics;
 	__u16 client_id_length;
 	__u16 client_id_left;
-	__s16 error;
-	__s16 acks;
 	__u16 carried; /* octets in `carry` */
-	__u8 phase;    /* enum kafka_phase */
-	__u8 depth;
+	__s16 error;
+	__u8 has_error;
 	__u8 is_response;
 	__u8 is_found; /* of a response: its request waits for it */
+	__u8 phase;    /* enum kafka_phase */
+	__u8 depth;
 	__u8 is_arrived; /* what is skipped before the step was added to `skip` */
 	__u8 is_topic_resource;
-	__u8 has_error;
-	__u8 has_acks;
 	__u8 has_client_id;
-	__u8 has_held;	  /* `held` is the id of the struct being read, whose name may follow */
-	__u8 has_named;	  /* the struct being read has a name */
-	__u8 has_topic;	  /* `topic` is the first of the request's; of a response, the name just read */
+	__u8 has_held;	    /* `held` is the id of the struct being read, whose name may follow */
+	__u8 has_named;	    /* the struct being read has a name */
+	__u8 has_topic;	    /* `topic` is the first of the request's; of a response, the name just read */
 	__u8 is_unresolved; /* an id without a known name was among the topics */
-	__u8 is_untold;	  /* some topics could not be told */
+	__u8 is_untold;	    /* some topics could not be told */
 	__u8 is_malformed;
 	__u8 is_done;
+
+	__u64 time_ns; /* of its header */
+	__u32 left;    /* octets of the frame that were not read */
+	__u32 correlation;
+	__u32 counts[KAFKA_DEPTH]; /* of the loops it is in: rounds left, this one included */
+	struct kafka_judgement judgement;
 	__u8 held[KAFKA_ID_SIZE];
 	struct kafka_name topic;
 	char client_id[KAFKA_NAME_LIMIT + 1];
@@ -149,6 +149,9 @@ struct kafka_work {
 	__u32 loaded;
 	__u32 next;
 	__u32 budget; /* steps left of KAFKA_PACKET_STEPS */
+	/* Where in s->payload the client id and the first topic stand; 0: in the walk, if anywhere. */
+	__u32 client_id_at;
+	__u32 topic_at;
 	__u8 is_proof;	/* detection walks: nothing is told */
 	__u8 is_proven; /* a topic was read that can only be one */
 	__u8 result;	/* READ_* */
@@ -209,6 +212,27 @@ static __always_inline __u32 kafka_pass(const struct scratch *s, struct kafka_wo
 	return size;
 }
 
+static __always_inline void kafka_copy(void *to, __u32 size, const void *from)
+{
+	barrier_var(size);
+	if (size >= 1 && size <= KAFKA_NAME_LIMIT)
+		bpf_probe_read_kernel(to, size, from);
+}
+
+/* What stands in s->payload will not stay there. */
+static __noinline int kafka_keep(struct scratch *s, struct kafka_work *k)
+{
+	struct kafka_walk *w = &k->walk;
+	__u32 size = w->client_id_length < KAFKA_NAME_LIMIT ? w->client_id_length : KAFKA_NAME_LIMIT;
+
+	if (k->client_id_at)
+		kafka_copy(w->client_id, size, s->payload + (k->client_id_at & (PAYLOAD_SIZE - 1)));
+	if (k->topic_at)
+		kafka_copy(w->topic.text, w->topic.length, s->payload + (k->topic_at & (PAYLOAD_SIZE - 1)));
+	k->client_id_at = k->topic_at = 0;
+	return 0;
+}
+
 /* See to it that `need` octets are in s->payload, if the packet has them. */
 static __always_inline void kafka_fill(struct __sk_buff *skb, struct scratch *s, struct kafka_work *k, __u32 need)
 {
@@ -216,6 +240,7 @@ static __always_inline void kafka_fill(struct __sk_buff *skb, struct scratch *s,
 
 	if (have >= need || k->next >= s->end)
 		return;
+	kafka_keep(s, k);
 	from = k->next - have;
 	size = s->end - from;
 	if (size > KAFKA_WINDOW)
@@ -273,13 +298,6 @@ static __always_inline __u32 kafka_varint(const __u8 *p, __u32 have, __u64 *numb
 	return 5;
 }
 
-static __always_inline void kafka_copy(void *to, __u32 size, const void *from)
-{
-	barrier_var(size);
-	if (size >= 1 && size <= KAFKA_NAME_LIMIT)
-		bpf_probe_read_kernel(to, size, from);
-}
-
 /* [a-zA-Z0-9._-]{1,249}, from `index` on: kafka_header.py's _TOPIC. */
 static long kafka_name_octet(__u32 round, void *context)
 {
@@ -327,7 +345,7 @@ static __always_inline void kafka_tell_name(struct kafka_context *x, __u32 size)
 	if (!w->has_topic) {
 		w->has_topic = 1;
 		w->topic.length = size;
-		kafka_copy(w->topic.text, size, name);
+		k->topic_at = k->index;
 	}
 	if (!w->judgement.is_wanted)
 		return;
@@ -659,10 +677,7 @@ static long kafka_walk_step(__u32 round, void *context)
 		case KAFKA_ERROR:
 			if (have < 2)
 				break;
-			if (step->code == KAFKA_ACKS) {
-				w->acks = kafka_u16(p);
-				w->has_acks = 1;
-			} else {
+			if (step->code == KAFKA_ERROR) {
 				if (!w->error)
 					w->error = kafka_u16(p);
 				w->has_error = 1;

@@ -11,7 +11,8 @@ struct order {
 	__u8 side;
 	__u8 what;
 	__u8 is_judged; /* the connection has L7 rules */
-	__u8 pad[3];
+	__u8 is_fresh;	/* each time another connection, so that repeated runs do all the work */
+	__u8 pad[2];
 	__u64 time_ns;
 } __attribute__((packed));
 
@@ -34,6 +35,7 @@ int kafka(struct __sk_buff *skb)
 	if (!s || !c || bpf_skb_load_bytes(skb, 0, &order, sizeof(order)))
 		return -1;
 	c->decision.egress_l7 = order.is_judged;
+	c->number += order.is_fresh;
 	s->packet.sender = order.side & 1;
 	__builtin_memset(s->packet.source_ip, order.side, sizeof(s->packet.source_ip));
 	__builtin_memset(s->packet.destination_ip, !order.side, sizeof(s->packet.destination_ip));
