@@ -4,15 +4,16 @@
 
 #include "kafka.h"
 
-enum { ORDER_READ, ORDER_ABANDON, ORDER_DETECT, ORDER_DETECT_EXPECTED, DETECTED = 100 };
+enum { ORDER_READ, ORDER_ABANDON, ORDER_LEFT, ORDER_DETECT, ORDER_DETECT_EXPECTED, DETECTED = 100 };
 
 /* As long as an Ethernet header, which the kernel looks for. */
 struct order {
 	__u8 side;
 	__u8 what;
 	__u8 is_judged; /* the connection has L7 rules */
-	__u8 is_fresh;	/* each time another connection, so that repeated runs do all the work */
-	__u8 pad[2];
+	__u8 is_enforced;
+	__u8 client; /* last octet of its address, which is 10.20.0.x as in tests/policy/town.py */
+	__u8 server;
 	__u64 time_ns;
 } __attribute__((packed));
 
@@ -22,6 +23,13 @@ struct {
 	__type(key, __u32);
 	__type(value, struct connection);
 } tested SEC(".maps");
+
+static __always_inline void write_address(__u8 *address, __u8 last)
+{
+	__u8 town[16] = { [10] = 0xff, 0xff, 10, 20, 0, last };
+
+	__builtin_memcpy(address, town, sizeof(town));
+}
 
 SEC("tc")
 int kafka(struct __sk_buff *skb)
@@ -34,11 +42,16 @@ int kafka(struct __sk_buff *skb)
 	c = bpf_map_lookup_elem(&tested, &zero);
 	if (!s || !c || bpf_skb_load_bytes(skb, 0, &order, sizeof(order)))
 		return -1;
-	c->decision.egress_l7 = order.is_judged;
-	c->number += order.is_fresh;
+	s->enforce = order.is_enforced;
 	s->packet.sender = order.side & 1;
-	__builtin_memset(s->packet.source_ip, order.side, sizeof(s->packet.source_ip));
-	__builtin_memset(s->packet.destination_ip, !order.side, sizeof(s->packet.destination_ip));
+	write_address(s->tuple.ip[CLIENT], order.client);
+	write_address(s->tuple.ip[SERVER], order.server);
+	__builtin_memcpy(s->packet.source_ip, s->tuple.ip[order.side & 1], 16);
+	__builtin_memcpy(s->packet.destination_ip, s->tuple.ip[!(order.side & 1)], 16);
+	s->tuple.family = 4;
+	if (order.is_judged && !c->decision.revision)
+		policy_judge(&c->decision, &s->tuple, CLIENT, IPPROTO_TCP << 16 | 9092, 1);
+	judge_by_connection(s, c);
 	s->record.time_ns = order.time_ns;
 	s->at = sizeof(order);
 	s->end = skb->len;
@@ -48,6 +61,8 @@ int kafka(struct __sk_buff *skb)
 		s->packet.destination_port = 0;
 		return DETECTED + kafka_detect(skb, s, c);
 	}
+	if (order.what == ORDER_LEFT)
+		return c->directions[order.side & 1].left;
 	if (order.what == ORDER_ABANDON)
 		return kafka_abandon(s, c);
 	return kafka_read(skb, s, c);

@@ -2,12 +2,13 @@
 of what the Python parser makes of the same octets."""
 
 import struct
-from typing import NamedTuple, Self
+from typing import Final, NamedTuple, Self
 
 import numpy as np
 
 from observer.datapath import kafka_table
 from observer.datapath.libbpf import Object, Program
+from observer.datapath.losses import Counter
 from observer.datapath.ring import RecordRing
 from observer.l7.kafka import Kafka
 from observer.l7.kafka_topics import TopicIds
@@ -16,11 +17,11 @@ from observer.losses import Losses
 from observer.record import Flags, L7Kind, Present, pack_text, unpack_text
 
 READ, REFUSED, HAND_OVER = 0, 1, 2
-ORDER_READ, ORDER_ABANDON, ORDER_DETECT, ORDER_DETECT_EXPECTED = range(4)
+ORDER_READ, ORDER_ABANDON, ORDER_LEFT, ORDER_DETECT, ORDER_DETECT_EXPECTED = range(5)
 DETECTED = 100
 FRAME_LIMIT = 3_400  # what BPF_PROG_TEST_RUN takes
-SAID = Present.CODE | Present.METHOD | Present.L7_ID | Present.LATENCY
-FLAGGED = Flags.L7_INCOMPLETE | Flags.TEXT_CUT
+SAID: Final = Present.CODE | Present.METHOD | Present.L7_ID | Present.LATENCY
+FLAGGED: Final = Flags.L7_INCOMPLETE | Flags.TEXT_CUT
 
 
 class Told(NamedTuple):
@@ -36,6 +37,9 @@ class Told(NamedTuple):
     latency_ns: int
     present: int
     flags: int
+    verdict: int = 0
+    egress_rule: int = 0
+    ingress_rule: int = 0
 
 
 class KernelKafka:
@@ -52,14 +56,16 @@ class KernelKafka:
         self._tested = self.object.map("tested")
         self._number = 0
         self.results: list[int] = []
-        self.is_judged = False
+        self.is_judged = self.is_enforced = False
         self.begin()
 
-    def begin(self) -> None:
-        """Another connection."""
+    def begin(self, *, forget: bool = True) -> None:
+        """Another connection; `forget` what those before told of topic ids."""
         self._number += 1
         self.results = []
-        self.object.map("kafka_topic_ids").clear()
+        self.client, self.server = 1, 2  # last octets of their addresses
+        if forget:
+            self.object.map("kafka_topic_ids").clear()
         self._tested.set(bytes(4), struct.pack("=Q", self._number).ljust(self._tested.value_size, b"\0"))
 
     def __enter__(self) -> Self:
@@ -69,7 +75,8 @@ class KernelKafka:
         self.object.close()
 
     def order(self, what: int, side: Side, data: bytes, time_ns: int = 0) -> int:
-        frame = struct.pack("=BBB3xQ", side, what, self.is_judged, time_ns) + data
+        asked = (side, what, self.is_judged, self.is_enforced, self.client, self.server, time_ns)
+        frame = struct.pack("=6BQ", *asked) + data
         return self.program.test_run(frame).retval
 
     def feed(self, side: Side, data: bytes, time_ns: int) -> list[Told]:
@@ -80,6 +87,27 @@ class KernelKafka:
     def close(self, side: Side) -> list[Told]:
         self.results.append(self.order(ORDER_ABANDON, side, b""))
         return self.take()
+
+    def left(self, side: Side) -> int:
+        """Octets that are passed over before the parser looks again."""
+        return self.order(ORDER_LEFT, side, b"")
+
+    @property
+    def state(self) -> bytes:
+        """What is known of the connection, to be gone back to."""
+        value = self._tested.get(bytes(4))
+        assert value is not None
+        return value
+
+    @state.setter
+    def state(self, value: bytes) -> None:
+        self._tested.set(bytes(4), value)
+
+    def count(self, name: str) -> int:
+        """A counter of the kernel's, over all CPUs."""
+        value = self.object.map("counters").get(struct.pack("=I", Counter[name]))
+        assert value is not None
+        return sum(struct.unpack(f"={len(value) // 8}Q", value))
 
     def take(self) -> list[Told]:
         return [
@@ -94,6 +122,7 @@ class KernelKafka:
                 int(row["latency_ns"]),
                 int(row["present"]) & SAID,
                 int(row["flags"]) & FLAGGED,
+                *(int(row[name]) if self.is_judged else 0 for name in ("verdict", "egress_rule", "ingress_rule")),
             )
             for row in self._ring.take(1 << 16)
         ]

@@ -1,0 +1,5 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The same with bounds so low that the frames of a test reach them. */
+#define KAFKA_STEPS_LIMIT 300
+#define KAFKA_PACKET_STEPS 100
+#include "kafka.bpf.c"
