@@ -296,7 +296,9 @@ class Pipeline:
         half = asker if message.side is CLIENT else asker.other
         # An answer is not judged: its verdict is the request's.
         asked = message if message.type is REQUEST else message.request
-        judgement = tag.judgement if asked is None else self._tagger.request(tag, asked)
+        judgement = tag.judgement
+        if asked is not None and tag.decision.l7 is not None:
+            judgement = self._tagger.request(tag, asked)
         if message.dns is not None and message.request is not None and not message.code:
             # Only what was asked for: anybody can send an answer.
             names = (message.texts[0].decode("ascii"), *message.dns.cnames)

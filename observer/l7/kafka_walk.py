@@ -130,11 +130,15 @@ class Walk:
                 self.done = True
                 return position
             step = steps[self._at]
-            if step.code is SKIP:
+            code = step.code
+            if code is SKIP:
                 self._skip = step.size
                 self._at += 1
                 if step.size > limit - position:
                     self._fail()
+                continue
+            if code is NEXT:
+                self._next(step)
                 continue
             after = self._step(step, data, position, end, limit)
             if after < 0:
@@ -153,9 +157,6 @@ class Walk:
     def _step(self, step: Step, data: bytes, position: int, end: int, limit: int) -> int:
         """Do one step; the position behind what it read, or -1 for more octets."""
         code = step.code
-        if code is NEXT:
-            self._next(step)
-            return position
         if position >= end:
             return -1
         if code is TAGS:
@@ -193,7 +194,7 @@ class Walk:
             number, start = _varint(data, position, end)
             number -= 1
         else:
-            width = 2 if code in (STRING, TOPIC, RESOURCE) else 4
+            width = 2 if code is STRING or code is TOPIC or code is RESOURCE else 4
             start = position + width if end - position >= width else -1
             number = int.from_bytes(data[position : position + width], "big", signed=True)
         if start < 0:
@@ -204,7 +205,7 @@ class Walk:
         if code is LOOP or code is LIST:
             if self.first_count is None:
                 self.first_count = number
-            if max(number, 0) * step.size > limit - start:
+            if number * step.size > limit - start:
                 self._fail()
             elif code is LIST:
                 self._skip = max(number, 0) * step.size
@@ -265,7 +266,7 @@ class Walk:
 
     def _read(self, step: Step) -> None:
         self._at += 1
-        if step.final and all(count == 1 for count in self._counts):
+        if step.final and self._counts.count(1) == len(self._counts):
             self.done = True
 
     def _next(self, step: Step) -> None:
