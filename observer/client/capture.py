@@ -13,12 +13,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, NamedTuple
+
+import numpy as np
 
 from observer.api import batch_pb2, observer_pb2
 from observer.batch import BatchReader
-from observer.client.source import State, Status
+from observer.client.source import Node, State, Status
 from observer.client.subscription import BackgroundSubscription, running
+from observer.decode import Decoder, Packets
 from observer.errors import FlowscopeError
 from observer.identity.endpoints import IpCache
 from observer.identity.file import Identities, load_identities
@@ -38,6 +41,25 @@ KEPT: Final = 1 << 20
 """Flows of a capture that a subscription can filter again; memory is taken as they come."""
 UNLIMITED: Final = 1 << 31
 """A number of flows from which on "the last N" is as good as all: --all says 2^64-1."""
+
+
+MAX_PACKETS: Final = 4096
+"""Packets of one connection that are read again."""
+MAX_PACKET_BYTES: Final = 8 << 20
+"""And bytes of them."""
+
+
+class Packet(NamedTuple):
+    """A packet of the capture, read again."""
+
+    number: int
+    """Of its frame, from 1."""
+    time_ns: int
+    data: bytes
+    """The whole frame as captured."""
+    payload: bytes
+    forward: bool
+    """It goes the way of the record that was asked about."""
 
 
 def check_capture(path: Path) -> None:
@@ -187,6 +209,42 @@ class CaptureSource:
         self._subscriptions = [*running(self._subscriptions), subscription]
         return subscription
 
+    def packets(self, record: Any, *, around_ns: int | None = None, limit: int = MAX_PACKETS) -> list[Packet]:
+        """Read the packets of a record's connection again, both ways, the first `limit` of them.
+
+        With `around_ns`, only those of that very time, the way of the record first; none where a capture came by a
+        pipe. Reads the file from its start: as slow as it is long.
+        """
+        if self._path.is_fifo() or self._path.is_char_device():
+            return []
+        found: list[Packet] = []
+        size = 0
+        decoder = Decoder(Losses())
+        with open_capture(self._path, Losses()) as capture:
+            for frames in capture.frames():
+                if self._stop.is_set():
+                    break
+                packets = decoder.decode(frames)
+                wanted = _of_connection(packets, record)
+                if around_ns is not None:
+                    wanted &= packets.time_ns == around_ns
+                forward = packets.source_port == record["source_port"]
+                forward &= (packets.source_ip == record["source_ip"]).all(axis=1)
+                for row in np.flatnonzero(wanted).tolist():
+                    frame = int(packets.frame[row]) - int(frames.numbers[0])
+                    start = int(frames.offsets[frame])
+                    data = bytes(frames.data[start : start + int(frames.lengths[frame])])
+                    size += len(data)
+                    if size > MAX_PACKET_BYTES or (around_ns is None and len(found) == limit):
+                        return found
+                    found.append(
+                        Packet(frame + int(frames.numbers[0]), int(packets.time_ns[row]), data, packets.payload(row),
+                               bool(forward[row]))
+                    )  # fmt: skip
+        if around_ns is not None:
+            found.sort(key=lambda packet: (not packet.forward, not packet.payload))
+        return found[:limit]
+
     def status(self) -> Status:
         """What was read so far, and what of it could not be."""
         told = self._answers.status()
@@ -198,6 +256,10 @@ class CaptureSource:
             policy_mode=told.policy_mode,
             losses=[(loss.stage, loss.reason, loss.number) for loss in told.losses],
         )
+
+    def nodes(self) -> Sequence[Node]:
+        """The one whose capture it is."""
+        return [Node.from_status(self.status(), address=self.name)]
 
     def close(self) -> None:
         """Stop reading."""
@@ -217,6 +279,21 @@ class CaptureSource:
 
     def _answers_of(self, judged: Judged) -> Answers:
         return Answers(judged.store, About(node_name=judged.node_name, tier="pcap", policy_mode=judged.policy_mode))
+
+
+def _of_connection(packets: Packets, record: Any) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Which packets have the record's addresses, ports and protocol, either way."""
+    one = (record["source_ip"], record["source_port"])
+    other = (record["destination_ip"], record["destination_port"])
+
+    def goes(source: tuple[Any, Any], destination: tuple[Any, Any]) -> Any:
+        rows = (packets.source_port == source[1]) & (packets.destination_port == destination[1])
+        rows &= (packets.source_ip == source[0]).all(axis=1)
+        return rows & (packets.destination_ip == destination[0]).all(axis=1)
+
+    mask: np.ndarray[Any, np.dtype[np.bool_]] = packets.protocol == record["protocol"]
+    mask &= goes(one, other) | goes(other, one)
+    return mask
 
 
 def _later(store: Store, until_ns: int | None) -> bool:

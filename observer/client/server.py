@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, Final
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its own words on stderr are nobody's; errors come as exceptions
 
 import grpc
+from google.protobuf.message import DecodeError as ProtobufError
 
-from observer.api import batch_pb2, observer_pb2
-from observer.client.source import State, Status
+from observer.api import batch_pb2, observer_pb2, relay_pb2
+from observer.client.source import Node, State, Status
 from observer.errors import DecodeError, FlowscopeError
 from observer.service.address import parse_address
 
@@ -29,15 +30,19 @@ DIAL_S: Final = 5
 """How long one attempt to connect may take."""
 UNARY_S: Final = 12.0
 """How long an answer of one message may take; both as the stock CLI has them."""
-RECONNECT_S: Final = 3.0
+RECONNECT_S: Final = 0.5
+"""After a lost connection, before the first new attempt; each further one waits twice as long."""
+RECONNECT_MAX_S: Final = 10.0
 MAX_RESPONSE: Final = 64 << 20
 """Bytes of one message from the server."""
 BACKLOG: Final = 8192
-"""Flows read but not yet decoded, from a server that speaks only GetFlows."""
+"""Messages read but not yet decoded, from a server that speaks only GetFlows; what comes on top is left out."""
 GATHER: Final = 1024
 """Flows decoded and appended at a time."""
 OBSERVER: Final = "hubble.server.Observer"
 """The name by which Hubble's CLI asks for the health of an observer."""
+
+_NODE_STATES: Final = {value.number: value.name for value in relay_pb2.NodeState.DESCRIPTOR.values}
 
 OPTIONS: Final = (
     ("grpc.enable_http_proxy", 0),
@@ -107,6 +112,28 @@ class ServerSource:
             "/observer.Observer/ServerStatus", request, observer_pb2.ServerStatusResponse
         )
         return answer
+
+    def nodes(self) -> list[Node]:
+        """The nodes behind it if it is a Relay, else itself."""
+        try:
+            told = self.unary(
+                "/observer.Observer/GetNodes", observer_pb2.GetNodesRequest(), observer_pb2.GetNodesResponse
+            )
+        except UnimplementedError:
+            return [Node.from_status(self.status(), address=self.name)]
+        return [
+            Node(
+                name=node.name,
+                state=_NODE_STATES.get(node.state, str(node.state)).removeprefix("NODE_"),
+                address=node.address,
+                version=node.version,
+                num_flows=node.num_flows,
+                max_flows=node.max_flows,
+                seen_flows=node.seen_flows,
+                uptime_ns=node.uptime_ns,
+            )
+            for node in told.nodes
+        ]
 
     def close(self) -> None:
         """End every call and subscription."""
@@ -189,10 +216,12 @@ class _Feed:
     def __call__(self, subscription: BackgroundSubscription) -> None:
         """Until the stream ends, or for ever where it follows."""
         connected = False
+        wait = RECONNECT_S
         while not subscription.cancelled:
             try:
                 self._source.server_status()  # tells a server that is there and has nothing from one that is not
                 subscription.state, subscription.error, connected = State.LOADING, "", True
+                wait = RECONNECT_S
                 self._connection(subscription)
                 return
             except UnreachableError as error:
@@ -204,7 +233,8 @@ class _Feed:
                     since = subscription.newest_ns + 1
                     self._request.since.seconds, self._request.since.nanos = divmod(since, 1_000_000_000)
                     self._request.number = 0
-            subscription.pause(RECONNECT_S)
+            subscription.pause(wait)
+            wait = min(2 * wait, RECONNECT_MAX_S)
 
     def _connection(self, subscription: BackgroundSubscription) -> None:
         if self._batches:
@@ -232,43 +262,46 @@ class _Feed:
             call.cancel()
 
     def _by_flows(self, subscription: BackgroundSubscription) -> None:
-        call = self._source.open("/observer.Observer/GetFlows", self._request, observer_pb2.GetFlowsResponse)
+        call = self._source.open("/observer.Observer/GetFlows", self._request, _Unread)
         subscription.on_cancel(call.cancel)
-        responses: queue.Queue[observer_pb2.GetFlowsResponse | Exception | None] = queue.Queue(BACKLOG)
-        reader = threading.Thread(target=_read, args=(call, responses, subscription), daemon=True)
+        backlog: queue.Queue[bytes | Exception | None] = queue.Queue(BACKLOG)
+        # What the server held when asked is wanted whole; of what is new, what there is time for.
+        wanted = self._request.number or BACKLOG
+        reader = threading.Thread(target=_read, args=(call, backlog, subscription, wanted), daemon=True)
         reader.start()
         subscription.state = State.LIVE  # Hubble does not say when it has told all that it held
         try:
-            self._decode(responses, subscription)
+            self._decode(backlog, subscription)
         except grpc.RpcError as error:
             if not subscription.cancelled:
                 raise self._source.explain(error) from error
         finally:
             call.cancel()
 
-    def _decode(
-        self,
-        responses: queue.Queue[observer_pb2.GetFlowsResponse | Exception | None],
-        subscription: BackgroundSubscription,
-    ) -> None:
+    def _decode(self, backlog: queue.Queue[bytes | Exception | None], subscription: BackgroundSubscription) -> None:
         """Decode as many as have come, at least one, and append them together."""
+        import numpy as np
+
         from observer.wire import FlowDecoder
 
         decoder = FlowDecoder(subscription.store.endpoints, subscription.store.policies)
         while True:
-            gathered = [responses.get()]
-            while len(gathered) < GATHER and not responses.empty():
-                gathered.append(responses.get())
+            gathered = [backlog.get()]
+            while len(gathered) < GATHER and not backlog.empty():
+                gathered.append(backlog.get())
             flows = []
-            for response in gathered:
-                if isinstance(response, observer_pb2.GetFlowsResponse):
-                    if response.HasField("flow"):
-                        flows.append(response.flow)
-                    elif response.HasField("lost_events"):
-                        subscription.lost += response.lost_events.num_events_lost
+            for raw in gathered:
+                if not isinstance(raw, bytes):
+                    continue
+                try:
+                    response = observer_pb2.GetFlowsResponse.FromString(raw)
+                except ProtobufError:
+                    raise DecodeError(f"{self._source.name} sent a flow that cannot be read") from None
+                if response.HasField("flow"):
+                    flows.append(response.flow)
+                elif response.HasField("lost_events"):
+                    subscription.lost += response.lost_events.num_events_lost
             if flows:
-                import numpy as np
-
                 records, extras = decoder.add_many(flows)
                 nodes = np.array([subscription.node(flow.node_name) for flow in flows], np.uint16)
                 subscription.append(records, extras, nodes)
@@ -279,25 +312,38 @@ class _Feed:
                 return
 
 
-def _read(
-    call: Any,
-    responses: queue.Queue[observer_pb2.GetFlowsResponse | Exception | None],
-    subscription: BackgroundSubscription,
-) -> None:
-    """Move responses into the queue, then how it ended: an exception, or None."""
+class _Unread:
+    """Messages as their bytes: to leave one out must cost less than to read it."""
 
-    def put(item: observer_pb2.GetFlowsResponse | Exception | None) -> None:
+    @staticmethod
+    def FromString(raw: bytes) -> bytes:  # noqa: N802  protobuf's name
+        """The bytes."""
+        return raw
+
+
+def _read(
+    call: Any, backlog: queue.Queue[bytes | Exception | None], subscription: BackgroundSubscription, wanted: int
+) -> None:
+    """Move messages into the backlog, then how it ended: an exception, or None.
+
+    The first `wanted` wait for room; of those after them, what finds none is left out and counted.
+    """
+
+    def put(item: bytes | Exception | None) -> None:
         while True:
             try:
-                responses.put(item, timeout=0.2)
+                backlog.put(item, timeout=0.2)
                 return
             except queue.Full:
                 if subscription.cancelled and item is not None:
                     return
 
     try:
-        for response in call:
-            put(response)
+        for number, message in enumerate(call):
+            if number < wanted or not backlog.full():
+                put(message)
+            else:
+                subscription.skipped += 1
         put(None)
     except grpc.RpcError as error:
         put(error)

@@ -43,6 +43,11 @@ class Subscription(Protocol):
         """Flows that the source says this reader has lost."""
         ...
 
+    @property
+    def skipped(self) -> int:
+        """Flows left out here, unread, because they came faster than they could be taken."""
+        ...
+
     def cancel(self) -> None:
         """Stop; nothing is appended once this returns."""
         ...
@@ -67,6 +72,47 @@ class Status:
     pressures: Sequence[tuple[str, int, int]] = ()  # how full the kernel's tables are: name, entries, most
 
 
+@dataclass(frozen=True, slots=True)
+class Node:
+    """Where flows come from, as a server tells it; what it does not tell is empty or zero."""
+
+    name: str
+    state: str = ""  # SERVING, or as Relay says: CONNECTED, UNAVAILABLE ...
+    address: str = ""
+    version: str = ""
+    tier: str = ""
+    tier_reason: str = ""
+    policy_mode: str = ""
+    num_flows: int = 0  # held
+    max_flows: int = 0
+    seen_flows: int = 0
+    uptime_ns: int = 0
+    losses: Sequence[tuple[str, str, int]] = field(default=())  # stage, reason, number
+    attached: Sequence[str] = field(default=())
+    pressures: Sequence[tuple[str, int, int]] = field(default=())  # how full its tables are: name, entries, most
+
+    @classmethod
+    def from_status(cls, status: Status, *, address: str = "") -> Node:
+        """The one node that a status is about."""
+        told = status.server
+        return cls(
+            name=status.node_name or address,
+            state=status.health,
+            address=address,
+            version=told.version,
+            tier=status.tier,
+            tier_reason=status.tier_reason,
+            policy_mode=status.policy_mode,
+            num_flows=told.num_flows,
+            max_flows=told.max_flows,
+            seen_flows=told.seen_flows,
+            uptime_ns=told.uptime_ns,
+            losses=status.losses,
+            attached=status.attached,
+            pressures=status.pressures,
+        )
+
+
 class Source(Protocol):
     """A server or a capture."""
 
@@ -88,9 +134,23 @@ class Source(Protocol):
         """The status now; FlowscopeError when the source cannot be reached."""
         ...
 
+    def nodes(self) -> Sequence[Node]:
+        """The nodes that flows come from; FlowscopeError when the source cannot be reached."""
+        ...
+
     def close(self) -> None:
         """End every call and subscription."""
         ...
+
+
+def open_servers(addresses: Sequence[str]) -> Source:
+    """One server or several: the flows of several are merged in order of time."""
+    sources = [open_server(address) for address in dict.fromkeys(addresses)]
+    if len(sources) == 1:
+        return sources[0]
+    from observer.client.several import SeveralSources
+
+    return SeveralSources(sources)
 
 
 def open_server(address: str) -> Source:

@@ -7,8 +7,8 @@ appends through the subscription until there is no more.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from typing import Final, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +17,9 @@ from observer.batch import Batch
 from observer.client.source import State
 from observer.errors import FlowscopeError
 from observer.extra import Extra
+from observer.identity.endpoints import EndpointTable
+from observer.policy.model import PolicyTable
 from observer.record import Records
-from observer.store import Store
 
 JOIN_S: Final = 1.0
 
@@ -30,14 +31,33 @@ def running(subscriptions: list[BackgroundSubscription]) -> list[BackgroundSubsc
     return [subscription for subscription in subscriptions if not subscription.wait(0)]
 
 
+class Sink(Protocol):
+    """Where a subscription puts flows: a store, or what merges several into one."""
+
+    endpoints: EndpointTable
+    policies: PolicyTable
+    nodes: list[str]
+
+    def append(
+        self,
+        records: Records,
+        extras: Sequence[tuple[int, Extra]] = (),
+        node: int | npt.NDArray[np.integer[Any]] = 0,
+    ) -> None:
+        """Take a batch, as Store.append does."""
+        ...
+
+
 class BackgroundSubscription:
     """Runs a feed in a thread; see source.Subscription for what a caller may ask."""
 
-    def __init__(self, store: Store, feed: Feed, *, name: str) -> None:
+    def __init__(self, store: Sink, feed: Feed, *, name: str) -> None:
         self.store = store
         self.state = State.CONNECTING
         self.error = ""
         self.lost = 0
+        self.skipped = 0
+        """Flows left out here, unread: they came faster than they could be taken."""
         self.newest_ns = 0
         """Time of the newest flow appended: where to go on after a reconnect."""
         self._feed = feed
@@ -92,7 +112,8 @@ class BackgroundSubscription:
             with self._lock:
                 if not self._cancelled.is_set():
                     self.store.append(records, extras, nodes)
-            self.newest_ns = int(records["time_ns"][-1])
+            # Not the last: records of several nodes are not quite in order.
+            self.newest_ns = max(self.newest_ns, int(records["time_ns"].max()))
 
     def take(self, batch: Batch, node_names: list[str]) -> None:
         """Append a batch that a BatchReader over this store's tables has read, losses and state included."""
