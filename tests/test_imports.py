@@ -64,7 +64,7 @@ PURE = (
     "observer.policy.engine",
 )
 IMPURE = {"socket", "time", "threading", "os", "io", "pathlib", "grpc", "asyncio", "multiprocessing", "subprocess"}
-TUI_MAY = {"client", "query", "filters", "record", "extra", "wire", "store", "printer", "errors", "losses"}
+TUI_MAY = {"api", "client", "query", "filters", "record", "extra", "wire", "store", "printer", "errors", "losses"}
 
 
 def modules() -> dict[str, Path]:

@@ -1,37 +1,84 @@
-"""The TUI: one screen with the status line, the flow table, the detail pane and the quick filters.
+"""The TUI: status line, filter bar, one of four screens, key hints; and what they want from each other.
 
-A subscription fills the store in the background; ten times a second the screen takes note of what came. Filters go to
-the server: a new filter is a new subscription into a new store.
+A source fills the feed in the background; ten times a second the screen takes note of what came. A filter is judged at
+once over what is held, and what of it the server can do is pushed there.
 """
 
 from __future__ import annotations
 
+import threading
 import time
-from dataclasses import replace
-from typing import ClassVar, Final
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Final, Protocol
 
-from textual.app import App, ComposeResult
-from textual.binding import Binding, BindingType
-from textual.widgets import Footer, Input
+from textual.app import App, ComposeResult, SystemCommand
+from textual.binding import BindingType
+from textual.screen import Screen
+from textual.widgets import ContentSwitcher, Footer
 
-from observer.client import Source, State, Subscription
+from observer.client import Source
 from observer.errors import FlowscopeError
-from observer.filters.quick import QuickFilter
-from observer.store import DEFAULT_CAPACITY, Store
-from tui.view import FlowView
-from tui.widgets.flow_detail import FlowDetail
-from tui.widgets.flow_table import FlowTable
+from observer.filters.saved import SHIPPED, History, named_filters
+from observer.printer import escape
+from tui.config import Config, Session
+from tui.export import curl_of, json_of
+from tui.feed import Feed
+from tui.filtering import (
+    NONE,
+    QUICK,
+    VERDICTS,
+    Filter,
+    cell_test,
+    flow_test,
+    literal,
+    quick,
+    read,
+    with_cell,
+    with_quick,
+)
+from tui.keys import KEYS, bindings, with_keymap
+from tui.look import COLOUR_BLIND_THEME, look_of
+from tui.matches import held
+from tui.questions import Questions
+from tui.screens.choice import Choice, Option
+from tui.screens.columns import ColumnChooser
+from tui.screens.export import Export
+from tui.screens.fields import FieldChooser
+from tui.screens.flows import FlowsPane
+from tui.screens.help import Help
+from tui.screens.map import MapPane
+from tui.screens.nodes import NodesPane
+from tui.screens.open import Open
+from tui.screens.stream import StreamWindow
+from tui.screens.summed import SummedPane
+from tui.screens.top import TopPane
+from tui.stream import Stream
+from tui.widgets.filter_bar import FilterBar, Shown
 from tui.widgets.status import Reading, StatusLine
 
-TICK_SECONDS: Final = 0.1
-RATE_SECONDS: Final = 2.0
-VERDICTS: Final = ("", "DROPPED", "FORWARDED", "AUDIT", "ERROR")
-"""What the verdict key steps through; empty is any."""
-
-PROMPTS: Final = {
-    "pod": "pod: namespace/prefix, or a prefix in any namespace; empty for any",
-    "port": "port on either side; empty for any",
+TICK_S: Final = 0.1
+SLOW_TICK_S: Final = 0.25
+"""On slow lines the screen is painted less often."""
+HURRY_S: Final = 0.02
+"""Until the next look while older flows are still being judged."""
+TYPED_OVER: Final = {
+    key.action.partition("(")[0] for key in KEYS if key.where == "app" and key.id not in ("app.quit_now", "app.palette")
 }
+"""What keys do not do while something is typed."""
+
+
+class Offer(Protocol):
+    """What can be done when no server answers."""
+
+    text: str
+    """Why, and what a local observer would get here."""
+    possible: bool
+    """Whether one can be started."""
+
+    def start(self) -> Source:
+        """Start it; FlowscopeError where that failed."""
+        ...
 
 
 class FlowscopeApp(App[None]):
@@ -39,181 +86,465 @@ class FlowscopeApp(App[None]):
 
     CSS_PATH = "app.tcss"
     TITLE = "flowscope"
-    ENABLE_COMMAND_PALETTE = False
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("p", "prompt('pod')", "Pod", id="filter.pod"),
-        Binding("v", "next_verdict", "Verdict", id="filter.verdict"),
-        Binding("P", "prompt('port')", "Port", key_display="P", id="filter.port"),
-        Binding("F", "toggle_filter", "Filter off/on", key_display="F", id="filter.toggle"),
-        Binding("escape", "leave", "Back", show=False, id="leave"),
-        Binding("q", "quit", "Quit", id="quit"),
-        Binding("ctrl+c", "quit", "Quit", show=False, priority=True),
-    ]
+    ENABLE_COMMAND_PALETTE = True
+    COMMAND_PALETTE_BINDING = "f12"  # Textual wants one; ours are in the table of keys
+    BINDINGS: ClassVar[list[BindingType]] = [*bindings("app")]
 
-    def __init__(self, source: Source, *, capacity: int = DEFAULT_CAPACITY, finite: bool = False) -> None:
+    def __init__(
+        self,
+        source: Source,
+        *,
+        config: Config | None = None,
+        session: Session | None = None,
+        state: Path | None = None,
+        finite: bool = False,
+        filter: str = "",
+        history: History | None = None,
+        named: Mapping[str, str] = SHIPPED,
+        warnings: Iterable[str] = (),
+        offer: Offer | None = None,
+    ) -> None:
         super().__init__()
-        self.theme = "ansi-dark"
-        self._source = source
-        self._capacity = capacity
-        self._finite = finite
-        """The source ends by itself (a capture): its end is no failure."""
-        self._quick = QuickFilter()
-        self._filter_on = True
-        self._prompting = ""
-        self._store = Store(capacity)
-        self._subscription: Subscription | None = None
+        self._offer = offer
+        self._told_at_start = tuple(warnings)
+        self.config = Config() if config is None else config
+        self.session = Session() if session is None else session
+        self._state = state
+        self.register_theme(COLOUR_BLIND_THEME)
+        self.look = look_of(self.config.theme, ascii=self.config.ascii)
+        self.theme = self.session.theme if self.session.theme in self.available_themes else self.config.theme
+        self.set_keymap(dict(self.config.keys))
+        self.feed = Feed(source, capacity=self.config.ring, finite=finite)
+        self.filter: Filter = NONE
+        self.filter_on = True
+        self._wanted = filter
         # Held, not looked up: a tick may still come while the screen is being taken down.
-        self._status = StatusLine(id="status")
-        self._table = FlowTable(FlowView(self._store), id="flows")
-        self._detail = FlowDetail(id="detail")
-        self._prompt = Input(id="prompt")
-        self._seen: list[tuple[float, int]] = []
+        self.status = StatusLine(self.look, id="status")
+        self.bar = FilterBar(self.look, id="filter")
+        self.questions = Questions(self, history=history, named=dict(named))
+        self.flows = FlowsPane(
+            self.feed,
+            self.look,
+            columns=self.session.columns or list(self.config.columns),
+            time=self.session.time or self.config.time,
+            why_empty=self.why_empty,
+        )
+        self.top = TopPane(lambda: self.flows.rows, self.look, fields=self.session.group, sort=self.session.sort)
+        self.panes: dict[str, Any] = {
+            "flows": self.flows,
+            "top": self.top,
+            "map": MapPane(lambda: self.flows.rows, self.look),
+            "nodes": NodesPane(lambda: held(self.feed.store), lambda: self.feed.source, self.look),
+        }
+        self._hurrying = False
+        self._opened_sources: list[Source] = []
 
     def compose(self) -> ComposeResult:
-        """Status line, table, detail, prompt, key hints."""
-        yield self._status
-        yield self._table
-        yield self._detail
-        yield self._prompt
-        yield Footer()
+        """Status line, filter bar, screen, key hints."""
+        yield self.status
+        yield self.bar
+        with ContentSwitcher(initial="flows", id="panes"):
+            yield from self.panes.values()
+        yield Footer(compact=True, show_command_palette=False)
 
     def on_mount(self) -> None:
-        """Subscribe, and look ten times a second for what came."""
-        self._detail.display = False
-        self._prompt.display = False
-        self._table.focus()
-        self._subscribe()
-        self.set_interval(TICK_SECONDS, self._tick)
+        """Look ten times a second for what came."""
+        self.flows.table.focus()
+        self.theme_changed_signal.subscribe(self, lambda _: self._look_again())
+        for warning in self._told_at_start:
+            self.notify(escape(warning), severity="warning", markup=False, timeout=10)
+        if self._wanted:
+            self.use_filter(self._wanted)
+        if self._offer is not None:
+            self._make_offer(self._offer.text)
+        self.set_interval(SLOW_TICK_S if self.config.slow else TICK_S, self._tick)
+        self._tick()
 
     def on_unmount(self) -> None:
-        """Leave nothing running."""
-        if self._subscription is not None:
-            self._subscription.cancel()
+        """Leave nothing running, and remember."""
+        self.feed.close()
+        for source in self._opened_sources:
+            source.close()
+        if self._state is not None:
+            self.session.time, self.session.sort = self.flows.time, self.top.sort
+            self.session.save(self._state)
 
-    # -- the source ---------------------------------------------------------------------------------------------
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """While something is typed, keys are letters; the footer says so."""
+        del parameters
+        return self.bar.question is None or action not in TYPED_OVER
 
-    def _subscribe(self) -> None:
-        """Ask the source for what the filter lets through, from now on into a new store."""
-        request = (self._quick if self._filter_on else QuickFilter()).request(self._capacity)
-        if self._subscription is not None:
-            self._subscription.cancel()
-        self._store = Store(self._capacity)
-        self._subscription = self._source.subscribe(self._store, request)
-        self._seen = []
-        self._table.show(FlowView(self._store))
-        self._close_detail()
+    # -- time ---------------------------------------------------------------------------------------------------
+
+    @property
+    def pane(self) -> Any:
+        """The screen that is shown."""
+        return self.panes[str(self.query_one("#panes", ContentSwitcher).current)]
 
     def _tick(self) -> None:
-        table = self._table
-        table.advance()
-        now = time.monotonic()
-        self._seen.append((now, self._store.next))
-        while self._seen[0][0] < now - RATE_SECONDS:
-            self._seen.pop(0)
-        span = now - self._seen[0][0]
-        rate = (self._store.next - self._seen[0][1]) / span if span > 0 else 0.0
-        state, detail = self._state(table)
-        self._status.tell(
+        self.feed.tick(time.monotonic())
+        self.flows.tick()
+        for name, pane in self.panes.items():
+            if name != "flows" and pane.display:
+                pane.tick()
+        self._tell()
+        if self.flows.unfinished and not self._hurrying:
+            self._hurrying = True
+            self.set_timer(HURRY_S, self._hurry)
+
+    def _hurry(self) -> None:
+        """Go on with what is not finished, beside the regular ticks."""
+        self._hurrying = False
+        if self.flows.unfinished:
+            self._tick()
+
+    def _tell(self) -> None:
+        store, table = self.flows.store, self.flows.table
+        word, detail = self.feed.told()
+        if not table.following and word in ("LIVE", "FILE", "LOADING"):
+            word, detail = "PAUSED", ""
+        self.status.tell(
             Reading(
-                source=self._source.name,
-                state=state,
+                source=self.feed.source.name,
+                state=word,
                 detail=detail,
-                rate=rate,
-                held=len(self._store),
+                rate=self.feed.rate,
+                rates=tuple(self.feed.rates),
+                held=len(store),
+                capacity=store.capacity,
+                span=self._span(),
                 new=table.new,
-                lost=self._subscription.lost if self._subscription is not None else 0,
-                filter=self._filter_text(),
+                lost=self.feed.lost,
+                skipped=self.feed.skipped + getattr(self.flows.rows, "skipped", 0),
+            )
+        )
+        self.bar.tell(
+            Shown(
+                self.filter.text,
+                off=not self.filter_on,
+                count=self._count(),
+                where=self.filter.where(self.feed.pushed) if self.filter_on else "",
+                hint={"related": "only this connection (esc: all)", "marked": "only marked (M: all)"}.get(
+                    self.flows.only, f"search {escape(self.flows.needle)!r} n/N" if self.flows.needle else ""
+                ),
             )
         )
 
-    def _state(self, table: FlowTable) -> tuple[str, str]:
-        """The word for the state, and what is to be said about it."""
-        subscription = self._subscription
-        if subscription is None:
-            return "CONNECTING", ""
-        state = subscription.state
-        if state in (State.FAILED, State.RECONNECTING, State.CONNECTING):
-            return state.name, subscription.error
-        if not table.following:
-            return "PAUSED", ""
-        if state is State.ENDED:
-            return ("FILE", "") if self._finite else ("ENDED", "the server has ended the stream")
-        return state.name, ""
+    def _span(self) -> str:
+        """From the oldest to the newest flow held."""
+        store = self.flows.store
+        if len(store) < 2:
+            return ""
+        oldest, newest = (store.columns(place, place + 1)[0]["time_ns"][0] for place in (store.first, store.next - 1))
+        seconds = max(0, int(newest) - int(oldest)) // 1_000_000_000
+        return f"{seconds // 60}m{seconds % 60:02}s" if seconds >= 60 else f"{seconds}s"
 
-    def _filter_text(self) -> str:
-        text = str(self._quick)
-        return f"({text}) off" if text and not self._filter_on else text
+    def _count(self) -> str:
+        rows, store = self.flows.rows, self.flows.store
+        if self.flows.only or (self.filter.text and self.filter_on):
+            more = "" if rows.complete else "+"
+            return f"{len(rows):,}{more} of {len(store):,}"
+        return ""
 
-    # -- filters ------------------------------------------------------------------------------------------------
+    def why_empty(self) -> str:
+        """Why no flow is shown, in words."""
+        word, detail = self.feed.told()
+        if word in ("CONNECTING", "FAILED", "RECONNECTING"):
+            return f"not connected: {escape(detail) or 'connecting ...'}"
+        if not self.flows.rows.complete:
+            return "looking ..."
+        held = len(self.flows.store)
+        if self.filter.text and self.filter_on:
+            if held and self.flows.store is self.feed.base:
+                return f"the filter hides all {held:,} flows held; F sets it aside"
+            return "the server has no flow that passes the filter; F sets it aside"
+        return "no flows yet" if word != "FILE" else "the capture makes no flows"
 
-    def _filter(self, quick: QuickFilter) -> None:
-        """Try a new filter; one that is refused leaves everything as it was and says why."""
+    def _look_again(self) -> None:
+        """The theme was changed in the palette."""
+        self.look = look_of(self.theme, ascii=self.config.ascii)
+        self.session.theme = self.theme
+        self.status.look = self.bar.look = self.flows.look = self.look
+        for pane in self.panes.values():
+            pane.look = self.look
+        self.flows.table.appear(look=self.look)
+
+    # -- the filter ---------------------------------------------------------------------------------------------
+
+    def use_filter(self, text: str) -> None:
+        """Use a filter; one that is refused leaves everything as it was and says why."""
         try:
-            quick.request(self._capacity)
+            filter = read(text)
         except FlowscopeError as error:
-            self.notify(str(error), severity="error", markup=False)
+            self.notify(escape(str(error)), severity="error", markup=False)
             return
-        self._quick = quick
-        self._filter_on = True
-        self._subscribe()
+        self.filter, self.filter_on = filter, True
+        self.questions.remember(filter.text)
+        self._apply()
 
-    def action_next_verdict(self) -> None:
-        """Step to the next verdict."""
-        place = VERDICTS.index(self._quick.verdict)
-        self._filter(replace(self._quick, verdict=VERDICTS[(place + 1) % len(VERDICTS)]))
+    def _apply(self) -> None:
+        used = self.filter if self.filter_on else NONE
+        if used.pushable and not self.feed.finite:
+            self.feed.push(used.whitelist, used.blacklist)
+        else:
+            self.feed.pull()
+        self.flows.use(used)
+        for pane in self.panes.values():
+            if pane is not self.flows:
+                pane.reset()
+        self._tick()
 
     def action_toggle_filter(self) -> None:
         """Set the whole filter aside, or put it back."""
-        self._filter_on = not self._filter_on
-        self._subscribe()
+        if self.filter.text:
+            self.filter_on = not self.filter_on
+            self._apply()
+
+    def action_next_verdict(self) -> None:
+        """Step to the next verdict."""
+        verdict = quick(self.filter.text, "verdict")
+        place = VERDICTS.index(verdict) if verdict in VERDICTS else 0
+        self.use_filter(with_quick(self.filter.text, "verdict", VERDICTS[(place + 1) % len(VERDICTS)]))
+
+    def action_history(self, step: int) -> None:
+        """Go back, or on, in the filters used."""
+        text = self.questions.step(step)
+        if text is not None:
+            self.use_filter(text)
+
+    def action_edit_filter(self) -> None:
+        """Ask for the filter."""
+        if not self.feed.finite:
+            self.feed.pull()  # so that the count while typing is of everything
+            self.flows.use(self.filter if self.filter_on else NONE)
+        self.bar.ask(self.questions.filter(self.filter.text))
 
     def action_prompt(self, field: str) -> None:
         """Ask for a pod or a port."""
-        self._prompting = field
-        self._prompt.placeholder = PROMPTS[field]
-        self._prompt.value = str(getattr(self._quick, field))
-        self._prompt.display = True
-        self._prompt.focus()
+        self.bar.ask(self.questions.quick(field, quick(self.filter.text, field)))
 
-    def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Take what was typed as the filter asked for."""
-        quick = replace(self._quick, **{self._prompting: event.value.strip()})
-        self._close_prompt()
-        self._filter(quick)
+    def on_filter_bar_answered(self, event: FilterBar.Answered) -> None:
+        """Do what was asked for."""
+        self._close_bar()
+        if event.kind == "search":
+            self.flows.search(event.text, literal(event.text) if event.text else None)
+        elif event.kind == "filter":
+            self.use_filter(event.text)
+        elif event.kind in QUICK:
+            try:
+                text = with_quick(self.filter.text, event.kind, event.text)
+            except FlowscopeError as error:
+                self.notify(escape(str(error)), severity="error", markup=False)
+            else:
+                self.use_filter(text)
 
-    def _close_prompt(self) -> None:
-        self._prompting = ""
-        self._prompt.display = False
-        self._table.focus()
+    def on_filter_bar_left(self) -> None:
+        """Leave everything as it was."""
+        kind = self.bar.question.kind if self.bar.question is not None else ""
+        self._close_bar()
+        if kind == "filter" and self.filter_on and self.filter.pushable and not self.feed.finite:
+            self._apply()
 
-    # -- the detail ---------------------------------------------------------------------------------------------
+    def _close_bar(self) -> None:
+        self.bar.close()
+        self.pane.focus_first()
 
-    def on_flow_table_chosen(self) -> None:
-        """Show the detail of the flow under the cursor."""
-        self._detail.display = True
-        self._show_detail()
+    def on_flows_pane_cell(self, event: FlowsPane.Cell) -> None:
+        """Include or exclude what stands under the cursor."""
+        test = cell_test(event.flow, event.field)
+        if test:
+            self.use_filter(with_cell(self.filter.text if self.filter_on else "", test, exclude=event.exclude))
+        else:
+            self.notify(f"there is nothing to filter by in {event.field.upper()}; h and l choose another column")
 
-    def on_flow_table_moved(self) -> None:
-        """Let an open detail follow the cursor."""
-        if self._detail.display:
-            self._show_detail()
+    def on_summed_pane_drill(self, event: SummedPane.Drill) -> None:
+        """Show the flows behind a sum."""
+        self.action_show("flows")
+        self.use_filter(with_cell(self.filter.text if self.filter_on else "", event.test, exclude=False))
 
-    def _show_detail(self) -> None:
-        table = self._table
-        self._detail.show(table.view.detail(table.cursor))
+    # -- screens and windows ------------------------------------------------------------------------------------
 
-    def _close_detail(self) -> None:
-        self._detail.display = False
-        self._table.focus()
+    def action_show(self, name: str) -> None:
+        """Show another screen."""
+        self.query_one("#panes", ContentSwitcher).current = name
+        self.pane.tick()
+        self.pane.focus_first()
 
-    def action_leave(self) -> None:
-        """Close what is open: the prompt, then the detail."""
-        if self._prompting:
-            self._close_prompt()
-        elif self._detail.display:
-            self._close_detail()
+    async def action_back(self) -> None:
+        """Close what is open, the last first; from another screen, return to the flows."""
+        self.back()
+
+    def back(self) -> bool:
+        """Whether there was something to close."""
+        if self.pane is not self.flows:
+            self.action_show("flows")
+            return True
+        return bool(self.flows.back())
+
+    def action_quit_or_back(self) -> None:
+        """Close what is open, or quit."""
+        if not self.back():
+            self.exit()
+
+    def action_help(self) -> None:
+        """Open the help."""
+        self.push_screen(Help(with_keymap(self.config.keys)))
+
+    def action_export(self) -> None:
+        """Ask for the name of a file."""
+        rows = self.flows.rows
+        picture = self.export_screenshot(title="flowscope")  # before the window covers it
+        self.push_screen(Export(rows, lambda: picture), self._notified)
+
+    def action_open(self) -> None:
+        """Ask for a capture."""
+        self.push_screen(Open(), self._opened)
+
+    def _opened(self, source: Source | None) -> None:
+        if source is not None:
+            self._opened_sources.append(source)
+            self.attach(source, finite=True)
+
+    def attach(self, source: Source, *, finite: bool) -> None:
+        """Show another source, without a filter."""
+        self.feed.close()
+        self.feed = Feed(source, capacity=self.config.ring, finite=finite)
+        self.filter, self.filter_on = NONE, True
+        self.flows.attach(self.feed)
+        for pane in self.panes.values():
+            if pane is not self.flows:
+                pane.reset()
+        self.action_show("flows")
+
+    def _make_offer(self, text: str) -> None:
+        """There is no server: offer what can be done instead."""
+        assert self._offer is not None
+        options = [Option("o", "open", "a capture"), Option("r", "retry", "ask the server again"), Option("q", "quit")]
+        if self._offer.possible:
+            options.insert(0, Option("s", "start", "a local observer, until flowscope is quit"))
+        self.push_screen(Choice("No server answers", options, self.look, text=escape_lines(text)), self._offered)
+
+    def _offered(self, chosen: str | None) -> None:
+        if chosen == "open":
+            self.action_open()
+        elif chosen == "quit":
+            self.exit()
+        elif chosen == "retry":
+            source = self.feed.source
+            self.feed.close()
+            self.attach(source, finite=False)
+        elif chosen == "start":
+            self.notify("starting a local observer ...")
+            threading.Thread(target=self._start, name="start", daemon=True).start()
+
+    def _start(self) -> None:
+        assert self._offer is not None
+        try:
+            source = self._offer.start()
+        except FlowscopeError as error:
+            self.call_from_thread(self._make_offer, str(error))
+        else:
+            self.call_from_thread(self.attach, source, finite=False)
+
+    def on_flows_pane_wanted(self, event: FlowsPane.Wanted) -> None:
+        """Open what a flow, or the table, asks for."""
+        flows = self.flows
+        if event.what == "columns":
+            self.push_screen(ColumnChooser(flows.columns, self.look), self._columns_chosen)
+        elif event.what == "search":
+            row = flows.view.row(flows.table.cursor)
+            value = flows.needle or ("" if row is None else flows.table.cell(row, flows.table.column))
+            self.bar.ask(self.questions.search(value))
+        elif event.what == "stream":
+            stream = Stream(
+                flows.view,
+                flows.table.cursor,
+                packets=getattr(self.feed.source, "packets", None),
+                local=flows.time == "local",
+            )
+            self.push_screen(StreamWindow(stream, self.look))
+        elif event.what == "copy_as":
+            options = [
+                Option("f", "filter", "for flows like this one"),
+                Option("j", "json", "as observe -o json prints it"),
+                Option("c", "curl", "the request, if it is HTTP"),
+            ]
+            self.push_screen(Choice("Copy as", options, self.look), self._copy)
+
+    def _columns_chosen(self, columns: list[str] | None) -> None:
+        if columns is not None:
+            self.session.columns = columns
+            self.flows.columns = columns
+            self.flows.table.appear(columns=columns)
+
+    def _copy(self, what: str | None) -> None:
+        flow = self.flows.view.flow(self.flows.table.cursor)
+        if what is None or flow is None:
+            return
+        text = {"filter": flow_test, "json": json_of, "curl": curl_of}[what](flow)
+        if text:
+            self.copy_to_clipboard(text)
+            self.notify(f"copied as {what}", timeout=2)
+        else:
+            self.notify("no HTTP request: a curl command cannot be made of it", severity="warning")
+
+    def on_top_pane_group_by(self) -> None:
+        """Ask for the fields of Top."""
+        self.push_screen(FieldChooser(self.top.fields, self.look), self._fields_chosen)
+
+    def _fields_chosen(self, fields: list[str] | None) -> None:
+        if fields is not None:
+            self.session.group = fields
+            self.top.use_fields(fields)
+
+    def _notified(self, text: str | None) -> None:
+        if text:
+            self.notify(escape(text), markup=False)
+
+    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
+        """The palette: every key of the table that does something by itself, and the themes."""
+        for key in KEYS:
+            if key.where in ("app", "flows", "top") and key.id not in ("app.palette", "app.back"):
+                yield SystemCommand(f"{key.title} ({key.shown})", key.help, self._command(key.where, key.action))
+        yield SystemCommand("Theme", "change the colours", self.search_themes)
+
+    def _command(self, where: str, action: str) -> Any:
+        async def run() -> None:
+            await self.run_action(action, default_namespace=self if where == "app" else self._owner(action))
+
+        return run
+
+    def _owner(self, action: str) -> Any:
+        name = f"action_{action.partition('(')[0]}"
+        return next((one for one in (self.flows.table, *self.panes.values()) if hasattr(one, name)), self)
 
 
-def run(source: Source, *, capacity: int = DEFAULT_CAPACITY, finite: bool = False) -> None:
+def escape_lines(text: str) -> str:
+    """A text of several lines, harmless."""
+    return "\n".join(map(escape, text.splitlines()))
+
+
+def run(
+    source: Source,
+    *,
+    config: Config,
+    session: Session,
+    state: Path,
+    finite: bool = False,
+    filter: str = "",
+    offer: Offer | None = None,
+) -> None:
     """Run the TUI over `source` until the user quits; the caller closes the source."""
-    FlowscopeApp(source, capacity=capacity, finite=finite).run()
+    history, named = History(), named_filters()
+    FlowscopeApp(
+        source,
+        config=config,
+        session=session,
+        state=state,
+        finite=finite,
+        filter=filter,
+        history=history,
+        named=named.filters,
+        warnings=[warning for warning in (history.warning, named.warning) if warning],
+        offer=offer,
+    ).run()

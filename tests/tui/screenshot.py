@@ -1,27 +1,57 @@
-"""Draw docs/tui.svg, the README's picture: `python -m tests.tui.screenshot` (what the shop refused)."""
+"""Draw the README's pictures, docs/tui*.svg, over the shop: `python -m tests.tui.screenshot`."""
 
-import asyncio
+import re
 from pathlib import Path
 
-from tests.tui.test_app import reading, shop, until
-from tui.app import FlowscopeApp
+from tests.tui.driving import drive, typed, under, until
 
-PICTURE = Path(__file__).parent.parent.parent / "docs" / "tui.svg"
+DOCS = Path(__file__).parent.parent.parent / "docs"
+SIZE = (130, 34)
 
 
-async def draw() -> None:
-    app = FlowscopeApp(shop(), finite=True)
-    async with app.run_test(size=(130, 34)) as pilot:
-        await pilot.press("v")
-        await until(pilot, lambda: app._store.next > 0 and reading(app).state == "FILE")
-        table = app._table
-        await pilot.press("home")
-        while (row := table.view.row(table.cursor)) is None or "DELETE" not in row.summary:
-            await pilot.press("j")
-        await pilot.press("enter")
-        await until(pilot, lambda: reading(app).state == "PAUSED")
-        PICTURE.write_text(app.export_screenshot(title="flowscope"))
+def draw(name, steps):
+    async def whole(app, pilot):
+        await steps(app, pilot)
+        await pilot.pause(0.3)
+        picture = app.export_screenshot(title="flowscope")
+        # Named at random each time; a picture that is drawn again is the same.
+        (DOCS / name).write_text(re.sub(r"terminal-\d+", "terminal", picture))
+
+    drive(whole, size=SIZE)
+
+
+async def flows(app, pilot):
+    await pilot.press("v", "home")
+    while "DELETE" not in under(app).summary:
+        await pilot.press("j")
+    await pilot.press("enter")
+
+
+async def typing(app, pilot):
+    await pilot.press("slash")
+    await typed(pilot, "verdict=DROPPED and to-pod=")
+    await until(pilot, lambda: app.bar.feedback != "" and len(app.bar.completions) > 0)
+
+
+async def stream(app, pilot):
+    await pilot.press("slash")
+    await typed(pilot, "http.method=POST and verdict=FORWARDED")
+    await pilot.press("enter", "f", "right")
+    await pilot.pause(0.5)
+
+
+def pane(key):
+    async def steps(app, pilot):
+        await pilot.press(key)
+        await until(pilot, lambda: app.pane.told > 0)
+
+    return steps
 
 
 if __name__ == "__main__":
-    asyncio.run(draw())
+    draw("tui.svg", flows)
+    draw("tui-filter.svg", typing)
+    draw("tui-stream.svg", stream)
+    draw("tui-top.svg", pane("2"))
+    draw("tui-map.svg", pane("3"))
+    draw("tui-nodes.svg", pane("4"))

@@ -1,196 +1,399 @@
-"""The TUI driven by keys over a real source: the shop's capture, run through the pipeline."""
+"""The TUI as a whole: sources and their states, filters on the server and here, sizes, and what strangers send."""
 
-import asyncio
-from collections.abc import Awaitable, Callable
-from pathlib import Path
+import json
+from contextlib import ExitStack
 
+import numpy as np
 import pytest
-from textual.pilot import Pilot
 
-from observer.client import Source, open_capture_source
-from tui.app import FlowscopeApp
+from observer.client import open_capture_source, open_server, open_servers
+from observer.client import server as client_server
+from observer.identity.endpoints import Endpoint
+from observer.service.server import Server
+from observer.store import Store
+from tests.service.flows import SECOND_NS, START_NS, add_flows, make_store, serving
+from tests.tui.driving import FLOWS, PCAPS, drive, notes, screen, shown, typed, under, until, verdicts
+from tests.tui.flows import add, filled
+from tui.config import Config, Session
 
-PCAPS = Path(__file__).parent.parent.parent / "fixtures" / "pcaps"
-Steps = Callable[[FlowscopeApp, Pilot[None]], Awaitable[None]]
-
-
-def shop(*, realtime: bool = False) -> Source:
-    return open_capture_source(
-        PCAPS / "shop.pcap",
-        identities=PCAPS / "shop.identities.yaml",
-        policies=[PCAPS / "shop.policy.yaml"],
-        realtime=realtime,
-    )
+HANDLERS = Server._handlers
 
 
-def drive(steps: Steps, *, size: tuple[int, int] = (120, 40), source: Source | None = None) -> None:
-    source = source or shop()
-
-    async def run() -> None:
-        app = FlowscopeApp(source, capacity=4096, finite=True)
-        async with app.run_test(size=size) as pilot:
-            await until(pilot, lambda: app._table.cursor >= 0)
-            await steps(app, pilot)
-
-    try:
-        asyncio.run(run())
-    finally:
-        source.close()
-
-
-async def until(pilot: Pilot[None], condition: Callable[[], bool], seconds: float = 20.0) -> None:
-    """Let the app run until the condition holds; it has to, within `seconds`."""
-    for _ in range(int(seconds / 0.05)):
-        await pilot.pause(0.05)
-        if condition():
-            return
-    raise AssertionError("it never came")
-
-
-def screen(app: FlowscopeApp) -> list[str]:
-    """The lines of the screen as text."""
-    return ["".join(segment.text for segment in line) for line in app.screen._compositor.render_strips()]
-
-
-def verdicts(app: FlowscopeApp) -> set[str]:
-    view = app._table.view
-    rows = [view.row(sequence) for sequence in range(view.store.first, view.store.next)]
-    return {row.verdict_name for row in rows if row is not None}
-
-
-def reading(app: FlowscopeApp):
-    return app._status.reading
+def without_batches(self, _handlers=None):
+    """A plain Hubble node has no batch service."""
+    return [handler for handler in HANDLERS(self) if handler.service_name() != "batch.Batch"]
 
 
 def test_it_shows_the_flows_and_says_that_it_is_a_file():
     async def steps(app, pilot):
-        await until(pilot, lambda: reading(app).state == "FILE")
         lines = screen(app)
-        assert "shop.pcap" in lines[0]
-        assert lines[1].split() == ["TIME", "SOURCE", "DESTINATION", "VERDICT", "LATENCY", "SUMMARY"]
+        assert "shop.pcap  FILE" in lines[0]
+        assert lines[2].split() == ["TIME", "SOURCE", "DESTINATION", "PROTO", "VERDICT", "LATENCY", "SUMMARY"]
         assert any("✗ DROPPED" in line for line in lines)
         assert verdicts(app) == {"FORWARDED", "DROPPED"}
 
     drive(steps)
 
 
-def test_v_filters_by_verdict_on_the_source():
-    async def steps(app, pilot):
-        everything = app._store.next
-        await pilot.press("v")
-        await until(pilot, lambda: 0 < app._store.next < everything and reading(app).state == "FILE")
-        assert verdicts(app) == {"DROPPED"}
-        assert reading(app).filter == "verdict DROPPED"
-        await pilot.press("F")
-        await until(pilot, lambda: verdicts(app) == {"FORWARDED", "DROPPED"})
-        assert reading(app).filter == "(verdict DROPPED) off"
-        await pilot.press("F")
-        await until(pilot, lambda: verdicts(app) == {"DROPPED"})
-
-    drive(steps)
-
-
-@pytest.mark.parametrize(
-    ("key", "typed", "shown"), [("p", "payment", "shop/payment"), ("p", "shop/order", "shop/order"), ("P", "53", ":53")]
-)
-def test_p_and_capital_p_filter_by_pod_and_port(key, typed, shown):
-    async def steps(app, pilot):
-        await pilot.press(key)
-        await pilot.press(*typed)
-        await pilot.press("enter")
-        await until(pilot, lambda: reading(app).filter.endswith(typed) and reading(app).state == "FILE")
-        view = app._table.view
-        rows = [view.row(sequence) for sequence in range(view.store.first, view.store.next)]
-        assert rows
-        assert all(shown in row.source + row.destination for row in rows)
-
-    drive(steps)
-
-
 def test_a_refused_filter_is_told_and_changes_nothing():
     async def steps(app, pilot):
-        before = app._store
-        await pilot.press("P", *"http", "enter")
-        await pilot.pause()
-        assert app._store is before
-        assert any("port" in note.message for note in app._notifications)
-        assert reading(app).filter == ""
-
-    drive(steps)
-
-
-def test_moving_up_pauses_and_the_end_resumes():
-    async def steps(app, pilot):
-        table = app._table
-        assert table.following
-        await pilot.press("up", "k")
-        assert not table.following
-        assert table.cursor == table._next - 3
-        await until(pilot, lambda: reading(app).state == "PAUSED")
-        await pilot.press("j", "down")
-        assert table.following
-        await pilot.press("space")
-        assert not table.following
-        await pilot.press("home")
-        assert table.cursor == table._first
-        await pilot.press("G")
-        assert (table.following, table.cursor) == (True, table._next - 1)
-
-    drive(steps)
-
-
-def test_enter_opens_a_flow_with_the_rule_that_refused_it_and_escape_closes_it():
-    async def steps(app, pilot):
-        await pilot.press("v")
-        await until(pilot, lambda: verdicts(app) == {"DROPPED"} and reading(app).state == "FILE")
-        view = app._table.view
-        await pilot.press("home")
-        for _ in range(view.store.next):
-            row = view.row(app._table.cursor)
-            if row is not None and row.type == "http-request" and row.summary.startswith("GET"):
-                break
-            await pilot.press("j")
+        rows = app.flows.rows
+        await pilot.press("P")
+        await typed(pilot, "http")
         await pilot.press("enter")
-        await pilot.pause()
-        assert app._detail.display
-        text = "\n".join(screen(app))
-        assert "POLICY_DENIED" in text
-        assert "denied by" in text
-        await pilot.press("escape")
-        await pilot.pause()
-        assert not app._detail.display
+        assert any("port" in note for note in notes(app))
+        assert (app.filter.text, app.flows.rows) == ("", rows)
 
     drive(steps)
 
 
-def test_the_prompt_takes_letters_that_are_keys_elsewhere_and_escape_leaves_it():
+def test_a_mistake_has_a_caret_below_it_while_it_is_typed():
     async def steps(app, pilot):
-        await pilot.press("p", "q", "v", "escape")
-        await pilot.pause()
-        assert app.is_running
-        assert reading(app).filter == ""
-
-    drive(steps)
-
-
-@pytest.mark.parametrize("size", [(80, 24), (40, 10), (200, 50)])
-def test_every_size_is_usable(size):
-    async def steps(app, pilot):
+        await pilot.press("slash")
+        await typed(pilot, "dns and port=x1")
+        await until(pilot, lambda: app.bar.feedback.startswith(" " * 13 + "^ "))
         lines = screen(app)
-        assert len(lines) == size[1]
-        await pilot.press("k")
-        cursor = app._table.cursor
-        await pilot.resize_terminal(60, 15)
-        await pilot.pause()
-        assert app._table.cursor == cursor
+        assert lines[1].index("x1") == lines[2].index("^")
+
+    drive(steps)
+
+
+@pytest.mark.parametrize("size", [(80, 24), (40, 10), (20, 5), (200, 50)])
+def test_every_size_is_usable_and_resizing_keeps_the_cursor(size):
+    async def steps(app, pilot):
+        assert len(screen(app)) == size[1]
+        await pilot.press("k", "k", "k")
+        cursor = app.flows.table.cursor
+        for width, height in ((60, 15), (130, 30), size):
+            await pilot.resize_terminal(width, height)
+            await pilot.pause()
+            assert app.flows.table.cursor == cursor
+            assert under(app).source[:8] in "\n".join(screen(app)) or height < 6
+        for key in ("2", "3", "4", "1", "enter", "x", "question_mark", "escape", "c", "escape"):
+            await pilot.press(key)
 
     drive(steps, size=size)
 
 
-def test_q_quits():
+def test_a_click_moves_the_cursor_and_a_second_one_opens():
     async def steps(app, pilot):
-        await pilot.press("q")
-        await pilot.pause()
-        assert not app.is_running
+        await pilot.click(app.flows.table, offset=(50, 5))
+        cursor = app.flows.table.cursor
+        assert not app.flows.table.following
+        assert app.flows.table.column == "destination"
+        await pilot.click(app.flows.table, offset=(50, 5))
+        assert (app.flows.lower.display, app.flows.table.cursor) == (True, cursor)
+        await pilot.press("escape")
+        app.flows.table.scroll_end(animate=False)
+        await until(pilot, lambda: app.flows.table.on_screen()[-1] == FLOWS - 1)
 
     drive(steps)
+
+
+def test_the_wheel_takes_the_cursor_along_and_the_end_is_live_again():
+    async def steps(app, pilot):
+        table = app.flows.table
+        table.pause()
+        table.scroll_to(y=0, animate=False, force=True)
+        await until(pilot, lambda: table.cursor == table.on_screen()[-1])
+        assert not table.following
+        table.scroll_to(y=table.max_scroll_y, animate=False, force=True)
+        await pilot.press("G")
+        assert table.following
+
+    drive(steps)
+
+
+def test_save_writes_flows_and_pictures_and_never_over_a_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    async def steps(app, pilot):
+        await pilot.press("v", "w")
+        await typed(pilot, "drops.jsonl")
+        await pilot.press("enter")
+        await until(pilot, lambda: any("wrote 50 flows to drops.jsonl" in note for note in notes(app)))
+        assert {
+            json.loads(line)["flow"]["verdict"] for line in (tmp_path / "drops.jsonl").read_text().splitlines()
+        } == {"DROPPED"}
+        await pilot.press("w")
+        await typed(pilot, "drops.jsonl")
+        await pilot.press("enter")
+        await until(pilot, lambda: any("is there already" in line for line in screen(app)))
+        for _ in "drops.jsonl":
+            await pilot.press("backspace")
+        await typed(pilot, "now.svg")
+        await pilot.press("enter")
+        await until(pilot, lambda: (tmp_path / "now.svg").exists())
+        assert "DROPPED" in (tmp_path / "now.svg").read_text()
+
+    drive(steps)
+
+
+def test_open_reads_another_capture_and_says_what_is_wrong(tmp_path):
+    async def steps(app, pilot):
+        await pilot.press("v", "o")
+        await typed(pilot, "/no/such.pcap")
+        await pilot.press("enter")
+        await until(pilot, lambda: any("/no/such.pcap: no such file" in line for line in screen(app)))
+        await pilot.press("escape", "o")
+        await typed(pilot, str(PCAPS / "dns-basic.pcap"))
+        await pilot.press("enter")
+        await until(pilot, lambda: app.feed.source.name == "dns-basic.pcap" and app.feed.told().word == "FILE")
+        await until(pilot, lambda: len(app.flows.rows) > 0)
+        assert app.filter.text == ""
+
+    drive(steps)
+
+
+def test_columns_time_and_sort_are_remembered(tmp_path):
+    async def steps(app, pilot):
+        await pilot.press("t", "c", "space", "enter", "2", "s")
+
+    state = tmp_path / "state" / "tui.json"
+    drive(steps, state=state)
+    session = Session.load(state)
+    assert (session.time, session.sort, session.columns[0]) == ("local", "bytes", "node")
+
+
+@pytest.mark.parametrize("theme", ["ansi-dark", "ansi-light", "colour-blind"])
+@pytest.mark.parametrize("ascii", [False, True])
+def test_themes_and_signs(theme, ascii):
+    async def steps(app, pilot):
+        lines = "\n".join(screen(app))
+        assert ("x DROPPED" in lines, "✗ DROPPED" in lines) == (ascii, not ascii)
+        if ascii:
+            await pilot.press("2", "3", "1")
+            assert "\n".join(screen(app)).isascii()
+
+    drive(steps, config=Config(ring=4096, theme=theme, ascii=ascii))
+
+
+def test_no_color_leaves_the_words(monkeypatch):
+    monkeypatch.setenv("NO_COLOR", "1")
+
+    async def steps(app, pilot):
+        assert any("✗ DROPPED" in line for line in screen(app))
+        assert app.no_color
+
+    drive(steps)
+
+
+def test_an_empty_screen_says_why(tmp_path):
+    empty = tmp_path / "empty.pcap"
+    empty.write_bytes(bytes.fromhex("d4c3b2a1020004000000000000000000ffff000001000000"))
+
+    async def steps(app, pilot):
+        await until(pilot, lambda: any("the capture makes no flows" in line for line in screen(app)))
+
+    drive(steps, source=open_capture_source(empty))
+
+    async def hidden(app, pilot):
+        await pilot.press("slash")
+        await typed(pilot, "no-such-name")
+        await pilot.press("enter")
+        await until(pilot, lambda: any("the filter hides all 239 flows held" in line for line in screen(app)))
+
+    drive(hidden)
+
+
+# -- servers
+
+
+def test_a_server_is_live_and_does_what_it_can_of_a_filter():
+    served = make_store(10)
+    with serving(served, "127.0.0.1:0") as (_, bound):
+
+        async def steps(app, pilot):
+            await until(pilot, lambda: app.feed.told().word == "LIVE" and len(app.flows.rows) == 10)
+            await pilot.press("v")
+            assert verdicts(app) == {"DROPPED"}  # at once, of what is held
+            await until(pilot, lambda: app.flows.store is not app.feed.base)
+            assert app.bar.shown.where == "pushed to server"
+            add_flows(served, 4, START_NS + 60 * SECOND_NS)
+            await until(pilot, lambda: len(shown(app)) == 7)
+            assert verdicts(app) == {"DROPPED"}
+            assert len(app.feed.base) == 10  # rests meanwhile
+            await pilot.press("k", "k")
+            place = under(app).time_ns
+            await pilot.press("F")
+            await until(pilot, lambda: len(shown(app)) == 14)  # what was missed came, once
+            assert under(app).time_ns == place
+            await pilot.press("F")
+            await until(pilot, lambda: app.flows.store is not app.feed.base and len(shown(app)) == 7)
+            assert under(app).time_ns == place
+
+        drive(steps, source=open_server(bound), finite=False)
+
+
+def test_a_part_that_no_server_can_do_is_judged_here():
+    with serving(filled(400), "127.0.0.1:0") as (_, bound):
+
+        async def steps(app, pilot):
+            await until(pilot, lambda: app.feed.told().word == "LIVE")
+            app.use_filter("verdict=FORWARDED and latency>300us")
+            await until(pilot, lambda: app.flows.store is not app.feed.base)
+            assert app.bar.shown.where == "pushed to server in part, rest local"
+            await until(pilot, lambda: app.flows.rows.complete)
+            assert len(shown(app)) == sum(n % 4 >= 2 and n > 300 and n % 10 != 0 for n in range(400))
+
+        drive(steps, source=open_server(bound), finite=False)
+
+
+def test_a_plain_hubble_node_works(monkeypatch):
+    monkeypatch.setattr("observer.service.server.Server._handlers", without_batches)
+    served = make_store(10)
+    with serving(served, "127.0.0.1:0") as (_, bound):
+
+        async def steps(app, pilot):
+            await until(pilot, lambda: len(app.flows.rows) == 10)
+            await pilot.press("v")
+            await until(pilot, lambda: app.flows.store is not app.feed.base and len(shown(app)) == 5)
+            await pilot.press("enter", "x", "f", "escape", "r", "escape", "escape", "escape")
+            for key in "234":
+                await pilot.press(key)
+                await until(pilot, lambda: app.pane.told > 0 and app.pane.outline.items)
+            assert any(bound in line for line in screen(app))
+
+        drive(steps, source=open_server(bound), finite=False)
+
+
+def test_a_server_that_goes_away_freezes_the_data_and_comes_back_without_doubles(monkeypatch, tmp_path):
+    monkeypatch.setattr(client_server, "RECONNECT_S", 0.05)
+    address = f"unix://{tmp_path}/s.sock"
+
+    with ExitStack() as first:
+        first.enter_context(serving(make_store(5), address))
+
+        async def steps(app, pilot):
+            await until(pilot, lambda: app.feed.told().word == "LIVE" and len(app.flows.rows) == 5)
+            first.close()
+            await until(pilot, lambda: "RECONNECTING" in screen(app)[0])
+            assert "data frozen since " in screen(app)[0]
+            assert len(shown(app)) == 5
+            with serving(make_store(7), address):  # another life of the server: the same five flows and two more
+                await until(pilot, lambda: app.feed.told().word == "LIVE" and len(app.flows.rows) == 7)
+
+        drive(steps, source=open_server(address), finite=False)
+
+
+def test_a_server_that_is_not_there_is_told():
+    async def steps(app, pilot):
+        await until(pilot, lambda: "FAILED" in screen(app)[0])
+        assert "connection refused" in screen(app)[0]
+        assert any("not connected" in line for line in screen(app))
+        await pilot.press("4")
+        await until(pilot, lambda: any("cannot reach" in line for line in screen(app)))
+
+    drive(steps, source=open_server("127.0.0.1:1"), finite=False)
+
+
+def test_several_servers_are_one_list_in_order_of_time():
+    one, two = make_store(5), make_store(0)
+    two.nodes[:] = ["", "node-2"]
+    add_flows(two, 5, START_NS + SECOND_NS // 2)
+    with serving(one, "127.0.0.1:0") as (_, first), serving(two, "127.0.0.1:0", node_name="node-2") as (_, second):
+
+        async def steps(app, pilot):
+            await until(pilot, lambda: len(app.flows.rows) == 10)
+            rows = shown(app)
+            assert [row.time_ns for row in rows] == sorted(row.time_ns for row in rows)
+            assert [row.node for row in rows] == ["node-1", "node-2"] * 5
+            await pilot.press("4")
+            await until(pilot, lambda: app.pane.told > 0 and len(app.pane.outline.items) > 4)
+            text = "\n".join(screen(app))
+            assert "node-1" in text
+            assert "node-2" in text
+
+        drive(steps, source=open_servers([first, second]), finite=False, size=(180, 40))
+
+
+def test_names_of_a_hostile_server_never_reach_the_terminal_raw():
+    store = Store(64)
+    store.nodes.append("node-\x1b[2J")
+    evil = Endpoint(
+        identity=300,
+        namespace="\x1b]0;pwn\x07",
+        pod="\u202eexe.tni",
+        labels=("k8s:a=\x9b31m",),
+        workloads=(("日本\x1b[31m", "\r\n"),),
+    )
+    add_flows(store, 3)
+    records, _, _, _ = store.take(np.arange(3))
+    records["source_endpoint"] = store.endpoints.intern(evil)
+    store.append(records, node=1)
+    with serving(store, "127.0.0.1:0") as (_, bound):
+
+        async def steps(app, pilot):
+            await until(pilot, lambda: len(app.flows.rows) == 6)
+            for keys in (
+                ["enter"],
+                ["x"],
+                ["f"],
+                ["escape", "y"],
+                ["Y", "f"],
+                ["plus"],
+                ["2"],
+                ["3"],
+                ["4"],
+                ["1", "colon"],
+            ):
+                await pilot.press(*keys)
+                await pilot.pause(0.3)
+                text = "".join(screen(app))
+                assert not set(text) & set("\x1b\x07\x9b\u202e\r\n"), keys
+            assert all(len(line) <= 100 for line in screen(app))
+
+        drive(steps, source=open_server(bound), finite=False, size=(100, 30))
+
+
+def test_a_flood_is_sampled_and_what_is_left_out_is_counted(monkeypatch):
+    monkeypatch.setattr("observer.service.server.Server._handlers", without_batches)
+    served = filled(0, capacity=1 << 16)
+    with serving(served, "127.0.0.1:0") as (_, bound):
+
+        async def steps(app, pilot):
+            await until(pilot, lambda: app.feed.told().word == "LIVE")
+            sent = 0
+            while app.feed.lost + app.feed.skipped == 0:
+                add(served, 20_000)
+                sent += 20_000
+                await pilot.pause(0.02)
+                assert sent < 20_000_000
+            await pilot.press("k")
+            assert not app.flows.table.following
+            await until(pilot, lambda: "lost" in screen(app)[0] and not screen(app)[0].endswith("lost 0"))
+
+        drive(steps, source=open_server(bound), finite=False)
+
+
+def test_unreadable_messages_end_in_words_not_in_a_traceback():
+    from concurrent.futures import ThreadPoolExecutor
+
+    import grpc
+
+    from observer.api import observer_pb2
+
+    def nonsense(_request, _context):
+        yield b"\xff\xff\xff"
+
+    def fine(_request, _context):
+        return observer_pb2.ServerStatusResponse().SerializeToString()
+
+    handlers = {
+        "GetFlows": grpc.unary_stream_rpc_method_handler(nonsense),
+        "ServerStatus": grpc.unary_unary_rpc_method_handler(fine),
+    }
+    server = grpc.server(
+        ThreadPoolExecutor(2), handlers=[grpc.method_handlers_generic_handler("observer.Observer", handlers)]
+    )
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+
+        async def steps(app, pilot):
+            await until(pilot, lambda: "FAILED" in screen(app)[0])
+            assert "sent a flow that cannot be read" in screen(app)[0]
+
+        drive(steps, source=open_server(f"127.0.0.1:{port}"), finite=False)
+    finally:
+        server.stop(None).wait()

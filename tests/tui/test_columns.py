@@ -3,22 +3,43 @@
 import pytest
 from rich.cells import cell_len
 
-from tui.columns import fit, layout
+from tui.columns import COLUMNS, GUTTER, NEVER, fit, layout
+
+ALWAYS = {"time", "source", "arrow", "destination", "verdict", "summary"}
 
 
 @pytest.mark.parametrize("width", [80, 100, 119, 120, 160, 200, 400])
 def test_the_columns_fill_the_terminal_exactly(width):
     columns = layout(width)
-    assert sum(size for _, size in columns) + len(columns) - 1 == width
+    assert GUTTER + sum(size for _, size in columns) + len(columns) - 1 == width
 
 
 @pytest.mark.parametrize(
-    ("width", "hidden"),
-    [(80, {"node", "type", "latency"}), (100, {"node", "type"}), (140, {"node"}), (160, set())],
+    ("width", "more"),
+    [
+        (40, set()),
+        (80, set()),
+        (100, {"latency"}),
+        (120, {"latency", "protocol"}),
+        (150, {"latency", "protocol", "type"}),
+        (160, {"latency", "protocol", "type", "node"}),
+    ],
 )
-def test_narrow_terminals_leave_columns_out(width, hidden):
-    shown = {column.field for column, _ in layout(width)}
-    assert {"time", "node", "source", "arrow", "destination", "type", "verdict", "latency", "summary"} - shown == hidden
+def test_narrow_terminals_leave_columns_out(width, more):
+    assert {column.field for column, _ in layout(width)} == ALWAYS | more
+
+
+def test_chosen_columns_are_shown_in_their_order_as_many_as_fit():
+    chosen = ["summary", "policy", "verdict", "time"]
+    assert [column.field for column, _ in layout(120, chosen)] == chosen
+    assert [column.field for column, _ in layout(40, chosen)] == ["summary", "policy"]
+    assert [column.field for column, _ in layout(1, chosen)] == ["summary"]
+    assert sum(size for _, size in layout(120, chosen)) + 3 + GUTTER == 120
+    assert [size for _, size in layout(200, ["time", "verdict"])] == [12, 11]  # nothing to share the room
+
+
+def test_some_columns_are_only_shown_where_chosen():
+    assert {column.field for column in COLUMNS if column.from_width == NEVER} == {"policy", "direction", "identity"}
 
 
 @pytest.mark.parametrize(

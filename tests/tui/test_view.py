@@ -7,8 +7,11 @@ from google.protobuf.struct_pb2 import Struct
 from observer.api import flow_pb2
 from observer.store import Store
 from observer.wire import FlowDecoder
-from tui.view import FlowView, cells, detail_lines, duration, gist
+from tui.look import Look
+from tui.view import FlowView, Line, byte_lines, cells, clock, delta, detail_lines, duration, gist, hex_lines
 from tui.widgets.status import Reading, StatusLine
+
+LOOK = Look()
 
 
 @pytest.mark.parametrize(
@@ -16,6 +19,18 @@ from tui.widgets.status import Reading, StatusLine
 )
 def test_duration(latency_ns, text):
     assert duration(latency_ns) == text
+
+
+@pytest.mark.parametrize(
+    ("time_ns", "text"), [(0, "00:00:00.000"), (86_399_999_999_999, "23:59:59.999"), (1_500_000_000, "00:00:01.500")]
+)
+def test_clock_in_utc(time_ns, text):
+    assert clock(time_ns) == text
+
+
+@pytest.mark.parametrize(("time_ns", "text"), [(123_000, "+0.000123"), (-2_000_000_000, "-2.000000")])
+def test_delta(time_ns, text):
+    assert delta(time_ns) == text
 
 
 def refused() -> flow_pb2.Flow:
@@ -45,16 +60,17 @@ def refused() -> flow_pb2.Flow:
     )
 
 
+def lines_of(flow):
+    return [(line.name, line.value) for line in detail_lines(flow, LOOK)]
+
+
 def test_a_refused_request_as_a_row():
     row = cells(refused())
-    assert (row.time, row.source, row.arrow, row.destination) == (
-        "10:44:06.913",
-        "shop/stranger:43122",
-        "->",
-        "shop/payment:8080",
-    )
-    assert (row.type, row.verdict, row.verdict_name) == ("http-request", "✗ DROPPED", "DROPPED")
-    assert "\x1b" not in "".join(row)
+    assert (row.source, row.arrow, row.destination) == ("shop/stranger:43122", "->", "shop/payment:8080")
+    assert clock(row.time_ns) == "10:44:06.913"
+    assert (row.type, row.verdict, row.protocol) == ("http-request", "DROPPED", "HTTP/1.1")
+    assert (row.policy, row.direction) == ("CiliumNetworkPolicy shop/pay-ingress", "ingress")
+    assert "\x1b" not in "".join(map(str, row))
 
 
 @pytest.mark.parametrize(
@@ -79,22 +95,30 @@ def test_a_reply_keeps_the_client_on_the_left():
 
 
 def test_an_unknown_direction_and_an_unknown_verdict_are_told_as_such():
-    flow = flow_pb2.Flow(verdict=99)
-    row = cells(flow)
-    assert (row.arrow, row.verdict) == ("<>", "? VERDICT_UNKNOWN")
+    row = cells(flow_pb2.Flow(verdict=99))
+    assert (row.arrow, row.verdict) == ("<>", "VERDICT_UNKNOWN")
 
 
 def test_the_detail_tells_the_verdict_and_its_rule_first():
-    lines = list(detail_lines(refused()))
+    lines = lines_of(refused())
     assert lines[:2] == [
         ("verdict", "✗ DROPPED  POLICY_DENIED"),
         ("denied by", "CiliumNetworkPolicy shop/pay-ingress"),
     ]
     by_name = dict(lines)
     assert by_name["source"] == "shop/stranger:43122 (ID:300)"
-    assert by_name["  workload"] == "Deployment/payment"
-    assert by_name["addresses"] == "10.0.3.12 to 10.0.3.11"
+    assert by_name["workload"] == "Deployment/payment"
     assert by_name["direction"] == "ingress"
+    assert by_name["transport"] == "TCP  source 43122, destination 8080"
+
+
+def test_every_field_that_is_set_is_told():
+    flow = refused()
+    flow.interface.name = "eth7"
+    flow.trace_context.parent.trace_id = "4bf92f3577b34da6"
+    flow.proxy_port = 4711
+    values = " ".join(value for _, value in lines_of(flow))
+    assert all(word in values for word in ("eth7", "4bf92f3577b34da6", "4711"))
 
 
 def test_nothing_of_a_header_reaches_the_terminal_raw():
@@ -103,13 +127,19 @@ def test_nothing_of_a_header_reaches_the_terminal_raw():
     flow.l7.http.headers.add(key="X-\x1b[2J", value="\x1b]0;pwn\x07")
     records, extras = FlowDecoder(store.endpoints, store.policies).add_many([flow])
     store.append(records, extras)
-    lines = FlowView(store).detail(0)
-    assert ("  X-^[[2J", "^[]0;pwn\\x07") in lines
-    assert not any("\x1b" in text for line in lines for text in line)
+    lines = FlowView(store).detail(0, LOOK)
+    assert Line(1, "X-^[[2J", "^[]0;pwn\\x07") in lines
+    assert not any("\x1b" in line.name + line.value for line in lines)
+
+
+def test_a_cell_of_the_networks_has_a_bound():
+    flow = refused()
+    flow.source.pod_name = "x" * 100_000
+    assert len(cells(flow).source) < 1000
 
 
 def test_the_words_of_a_server_reach_the_status_line_escaped():
-    line = StatusLine()
+    line = StatusLine(LOOK)
     line.tell(Reading(state="FAILED", detail="no\x1b[2J"))
     assert "no^[[2J" in line.render().plain
 
@@ -119,15 +149,30 @@ def test_the_detail_tells_what_hubble_has_no_place_for():
     ours = Struct()
     ours.update({"grpc": {"service": "shop.Cart", "status": 14, "ratio": 0.5}, "topics": ["a", "b"], "nothing": None})
     flow.extensions.Pack(ours)
-    by_name = dict(detail_lines(flow))
-    assert by_name["grpc.service"] == "shop.Cart"
-    assert by_name["grpc.status"] == "14"
-    assert by_name["grpc.ratio"] == "0.5"
+    by_name = dict(lines_of(flow))
+    assert (by_name["service"], by_name["status"], by_name["ratio"]) == ("shop.Cart", "14", "0.5")
     assert by_name["topics"] == "a b"
     assert "nothing" not in by_name
+    assert cells(flow).protocol == "gRPC"
 
 
 def test_plain_default_deny_is_said_in_words():
     flow = refused()
     del flow.ingress_denied_by[:]
-    assert dict(detail_lines(flow))["denied by"].startswith("default deny")
+    assert dict(lines_of(flow))["denied by"].startswith("default deny")
+
+
+def test_a_flow_that_has_left_is_none():
+    store = Store(4)
+    assert FlowView(store).row(0) is None
+    assert FlowView(store).detail(7, LOOK) == []
+
+
+def test_bytes_as_hex_and_as_text():
+    assert hex_lines(b"GET / \x00\xff" + b"a" * 10) == [
+        "0000  47 45 54 20 2f 20 00 ff 61 61 61 61 61 61 61 61  GET / ..aaaaaaaa",
+        "0010  61 61                                            aa",
+    ]
+    assert byte_lines(b"GET / HTTP/1.1\r\nHost: a") == ["GET / HTTP/1.1", "Host: a"]
+    assert byte_lines(b"\x00\x01\x02")[0].startswith("0000  00 01 02")
+    assert not any("\x1b" in line for line in byte_lines(b"a" * 100 + b"\x1b[2J"))

@@ -1,33 +1,37 @@
 """The flow table: a virtual table over Textual's Line API, so that a page costs the same in a ring of a million.
 
-Row 0 is the oldest flow that the ring holds; the cursor is a sequence number, so it stays on its flow when rows leave.
-It follows the tail until somebody moves up, and follows again from the last row.
+It shows `Rows` (matches.py), oldest first. The cursor is a sequence number, so it stays on its flow when rows come and
+leave. It follows the tail until somebody moves up, and follows again from the last row.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Callable, Sequence
+from typing import ClassVar, Final
 
 from rich.segment import Segment
 from rich.style import Style
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.events import Click
 from textual.geometry import Region, Size
 from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from tui.columns import Column, fit, layout
-from tui.view import FlowView, Row
+from tui.columns import GUTTER, Column, fit, layout
+from tui.keys import bindings
+from tui.look import Look
+from tui.matches import Rows
+from tui.view import FlowView, Row, clock, delta
 
-VERDICT_STYLES = {
-    "FORWARDED": Style(color="green"),
-    "REDIRECTED": Style(color="green"),
-    "DROPPED": Style(color="red", bold=True),
-    "ERROR": Style(color="red", bold=True),
-    "AUDIT": Style(color="yellow"),
-}
-ENDS = ("source", "destination")
+SIDEWAYS: Final = 120
+"""Cells by which the table gets wider once it is scrolled sideways."""
+STRIPS_KEPT: Final = 512
+"""Drawn lines that are kept: while the tail moves, most lines only change their place."""
+NARROW: Final = 100
+"""Below this width the ports of clients, which say little, give their room to the names."""
+MIDDLE: Final = ("source", "destination", "node", "policy")
+"""Cells that are cut in the middle: both ends of a pod's name tell something."""
 
 
 class FlowTable(ScrollView, can_focus=True):
@@ -41,172 +45,345 @@ class FlowTable(ScrollView, can_focus=True):
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {"flow-table--header", "flow-table--cursor"}
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up,k", "move(-1)", "Up", show=False),
-        Binding("down,j", "move(1)", "Down", show=False),
-        Binding("pageup", "move_page(-1)", "Page up", show=False),
-        Binding("pagedown", "move_page(1)", "Page down", show=False),
-        Binding("home,g", "oldest", "Oldest", show=False),
-        Binding("end,G", "follow", "Live", key_display="G"),
-        Binding("space", "toggle_follow", "Pause"),
-        Binding("enter", "choose", "Detail"),
+        binding
+        for binding in bindings("flows")
+        if binding.action.partition("(")[0]
+        in ("move", "move_page", "oldest", "follow", "toggle_follow", "column", "sideways", "choose")
     ]
 
-    def __init__(self, view: FlowView, *, id: str | None = None) -> None:
+    def __init__(self, view: FlowView, rows: Rows, look: Look, *, why_empty: Callable[[], str], id: str) -> None:
         super().__init__(id=id)
         self.view = view
+        self.rows = rows
         self.following = True
         self.cursor = -1
         """Sequence number of the flow under the cursor; -1 while there is none."""
-        self.paused_next = 0
-        self._first = 0
-        self._next = 0
+        self.column = "source"
+        """The column under the cursor."""
+        self.new = 0
+        """Rows that came since it stopped following."""
+        self.marks: set[int] = set()
+        self._look = look
+        self._time = "utc"
+        self._chosen: tuple[str, ...] = ()
+        self._needle = ""
+        self._sideways = 0
+        self._why_empty = why_empty
+        self._strips: dict[int, Strip] = {}
+        self._columns: list[tuple[Column, int]] = []
+        self._columns_for: tuple[int, tuple[str, ...]] = (-1, ())
 
     # -- what is shown ------------------------------------------------------------------------------------------
 
-    def show(self, view: FlowView) -> None:
-        """Show another view from its tail on (the filter changed)."""
+    def show(self, view: FlowView, rows: Rows, *, at: int | None = None) -> None:
+        """Show other rows: from their tail on, or with the cursor on or behind the sequence number `at`."""
+        if view is not self.view:
+            self.marks = set()
         self.view = view
+        self.rows = rows
+        self.following = at is None
+        self.new = 0
         self.cursor = -1
-        self.following = True
-        self._first = self._next = 0
-        self.advance()
+        rows.advance()
+        self._measure()
+        if len(rows):
+            self._set_cursor(rows.at(len(rows) - 1 if at is None else min(rows.row(at), len(rows) - 1)))
+        self.redraw()
+
+    def appear(
+        self,
+        *,
+        look: Look | None = None,
+        time: str | None = None,
+        columns: Sequence[str] | None = None,
+        needle: str | None = None,
+    ) -> None:
+        """Change how rows look: theme, how times are written, which columns, what is highlighted."""
+        self._look = self._look if look is None else look
+        self._time = self._time if time is None else time
+        self._chosen = self._chosen if columns is None else tuple(columns)
+        self._needle = self._needle if needle is None else needle.lower()
+        self.redraw()
+
+    def redraw(self) -> None:
+        """Draw every line anew."""
+        self._strips.clear()
+        self.refresh()
 
     def advance(self) -> bool:
-        """Take note of what came and went in the ring since the last call; say whether anything did."""
-        first, following = self.view.store.first, self.view.store.next
-        if (first, following) == (self._first, self._next):
+        """Take note of what came and went since the last call; say whether anything did."""
+        change = self.rows.advance()
+        if not any(change):
             return False
-        gone = first - self._first
-        self._first, self._next = first, following
-        self.virtual_size = Size(self.scrollable_content_region.width, self._next - self._first + 1)
+        self._measure()
         if self.following:
-            self._set_cursor(self._next - 1)
+            self._set_cursor(self.rows.at(len(self.rows) - 1) if len(self.rows) else -1)
         else:
-            # Rows left at the top: the same flows stay at the same place of the screen.
-            self.scroll_to(y=max(0, self.scroll_offset.y - gone), animate=False, force=True)
-            if self.cursor < self._first:
-                self._set_cursor(self._first)
+            self.new += change.after
+            # The same flows stay at the same place of the screen.
+            moved = change.before - change.gone
+            if moved:
+                self.scroll_to(y=max(0, self.scroll_offset.y + moved), animate=False, force=True)
+            if len(self.rows) and self.rows.at(0) > self.cursor:
+                self._set_cursor(self.rows.at(0))
         self.refresh()
         return True
 
-    @property
-    def new(self) -> int:
-        """How many flows came since it stopped following."""
-        return 0 if self.following else max(0, self._next - self.paused_next)
+    def shown_columns(self) -> list[tuple[Column, int]]:
+        """The columns of this width, each with its width."""
+        key = (self.scrollable_content_region.width + (SIDEWAYS if self._sideways else 0), self._chosen)
+        if key != self._columns_for:
+            self._columns, self._columns_for = layout(*key), key
+            self._strips.clear()
+        return self._columns
+
+    def on_screen(self) -> list[int]:
+        """The sequence numbers on the screen, from top to bottom."""
+        first = self.scroll_offset.y
+        return [self.rows.at(row) for row in range(first, min(first + self._page(), len(self.rows)))]
+
+    def text(self, sequence: int) -> str:
+        """The line of a flow as text."""
+        row = self.view.row(sequence)
+        return (
+            "" if row is None else "  ".join(filter(None, (self.cell(row, c.field) for c, _ in self.shown_columns())))
+        )
+
+    def cell(self, row: Row, field: str, before: Row | None = None) -> str:
+        """What stands in one cell."""
+        if field == "time":
+            if self._time == "delta":
+                return delta(row.time_ns - before.time_ns) if before is not None else delta(0)
+            return clock(row.time_ns, local=self._time == "local")
+        if field == "verdict":
+            return f"{self._look.signs.get(row.verdict, '?')} {row.verdict}"
+        if field == "source" and self.size.width < NARROW:
+            return without_port(row.source)
+        return str(getattr(row, field))
 
     def render_line(self, y: int) -> Strip:
         """One line of the screen: the header, or the flow that the scroll position puts there."""
         width = self.scrollable_content_region.width
-        columns = layout(width)
         if y == 0:
-            titles = " ".join(fit(column.title, size) for column, size in columns)
-            return Strip([Segment(titles, self.get_component_rich_style("flow-table--header"))], width)
-        sequence = self._first + self.scroll_offset.y + y - 1
-        row = self.view.row(sequence) if sequence < self._next else None
+            return self._header(width)
+        place = self.scroll_offset.y + y - 1
+        if place >= len(self.rows):
+            if y == 2 and not len(self.rows):
+                why = fit("  " + self._why_empty(), width, ellipsis=self._look.ellipsis)
+                return Strip([Segment(why, self.rich_style + self._look.faint)], width)
+            return Strip.blank(width, self.rich_style)
+        sequence = self.rows.at(place)
+        if sequence != self.cursor:
+            strip = self._strips.get(sequence)
+            if strip is not None:
+                return strip
+        row = self.view.row(sequence)
         if row is None:
             return Strip.blank(width, self.rich_style)
+        before = self.view.row(self.rows.at(place - 1)) if self._time == "delta" and place else None
+        strip = self._line(sequence, row, before, width)
+        if sequence != self.cursor and self._time != "delta":
+            if len(self._strips) >= STRIPS_KEPT:
+                self._strips.clear()
+            self._strips[sequence] = strip
+        return strip
+
+    def _header(self, width: int) -> Strip:
+        style = self.get_component_rich_style("flow-table--header")
+        segments = [Segment(" " * GUTTER, style)]
+        for column, size in self.shown_columns():
+            here = Style(reverse=True) if column.field == self.column and self.has_focus else Style.null()
+            segments += [Segment(fit(column.title, size, ellipsis=""), style + here), Segment(" ", style)]
+        return self._cropped(segments, width, style)
+
+    def _line(self, sequence: int, row: Row, before: Row | None, width: int) -> Strip:
         base = self.rich_style
-        if sequence == self.cursor:
+        chosen = sequence == self.cursor
+        if chosen:
             base += self.get_component_rich_style("flow-table--cursor")
-        return Strip(_segments(row, columns, base, plain=sequence == self.cursor), width).adjust_cell_length(
-            width, base
-        )
+        marked = sequence in self.marks
+        segments = [Segment(self._look.mark if marked else " " * GUTTER, base + self._look.odd if marked else base)]
+        for column, size in self.shown_columns():
+            style = base
+            if column.field == "verdict" and not chosen:
+                style = base + self._look.verdicts.get(row.verdict, Style.null())
+            elif chosen and column.field == self.column:
+                style = base + Style(underline=True, bold=True)
+            middle = column.field in MIDDLE
+            text = fit(self.cell(row, column.field, before), size, middle=middle, ellipsis=self._look.ellipsis)
+            segments += self._highlighted(text, style)
+            segments.append(Segment(" ", base))
+        return self._cropped(segments, width, base)
+
+    def _highlighted(self, text: str, style: Style) -> list[Segment]:
+        """The text, with what is searched for standing out."""
+        needle = self._needle
+        if not needle or needle not in text.lower():
+            return [Segment(text, style)]
+        out, start, lower = [], 0, text.lower()
+        while len(lower) == len(text) and (found := lower.find(needle, start)) >= 0:
+            out += [
+                Segment(text[start:found], style),
+                Segment(text[found : found + len(needle)], style + self._look.found),
+            ]
+            start = found + len(needle)
+        return [*out, Segment(text[start:], style)]
+
+    def _cropped(self, segments: list[Segment], width: int, style: Style) -> Strip:
+        strip = Strip(segments)
+        if self._sideways:
+            strip = strip.crop(self._sideways, self._sideways + width)
+        return strip.adjust_cell_length(width, style)
 
     # -- moving -------------------------------------------------------------------------------------------------
 
+    def go(self, sequence: int) -> None:
+        """Put the cursor on a flow that is shown, and stay there."""
+        self.pause()
+        self._set_cursor(sequence)
+
+    def pause(self) -> None:
+        """Stop following."""
+        if self.following:
+            self.following = False
+            self.new = 0
+            self.post_message(self.Moved())
+
     def action_move(self, rows: int) -> None:
         """Move the cursor; up pauses, reaching the last row follows again."""
-        if self._next == self._first:
+        if not len(self.rows):
             return
-        target = min(max(self.cursor + rows, self._first), self._next - 1)
-        if rows > 0 and target == self._next - 1:
+        here = self.rows.row(self.cursor)
+        target = min(max(here + rows, 0), len(self.rows) - 1)
+        if rows > 0 and target == len(self.rows) - 1:
             self.action_follow()
             return
-        self._pause()
-        self._set_cursor(target)
+        self.go(self.rows.at(target))
 
     def action_move_page(self, pages: int) -> None:
         """Move by what fits on the screen."""
-        self.action_move(pages * max(1, self.size.height - 2))
+        self.action_move(pages * max(1, self._page() - 1))
 
     def action_oldest(self) -> None:
-        """Go to the oldest flow that the ring holds."""
-        self.action_move(self._first - self._next)
+        """Go to the oldest flow that is held."""
+        self.action_move(-len(self.rows))
 
     def action_follow(self) -> None:
         """Go to the newest flow and stay there."""
         self.following = True
-        self._set_cursor(self._next - 1)
+        self.new = 0
+        if len(self.rows):
+            self._set_cursor(self.rows.at(len(self.rows) - 1))
         self.refresh()
 
     def action_toggle_follow(self) -> None:
         """Hold the screen still, or return to live."""
         if self.following:
-            self._pause()
+            self.pause()
             self.refresh()
-            self.post_message(self.Moved())
         else:
             self.action_follow()
 
     def action_choose(self) -> None:
         """Ask for the detail of the flow under the cursor."""
         if self.cursor >= 0:
-            self._pause()
+            self.pause()
             self.post_message(self.Chosen())
+
+    def action_column(self, columns: int) -> None:
+        """Move the column cursor; the column is brought into sight."""
+        shown = self.shown_columns()
+        fields = [column.field for column, _ in shown]
+        here = fields.index(self.column) if self.column in fields else 0
+        here = min(max(here + columns, 0), len(fields) - 1)
+        self.column = fields[here]
+        if self._sideways:
+            start = GUTTER + sum(size + 1 for _, size in shown[:here])
+            width = self.scrollable_content_region.width
+            self._sideways = min(max(self._sideways, start + shown[here][1] - width), start, SIDEWAYS)
+        self.redraw()
+
+    def action_sideways(self, cells: int) -> None:
+        """Scroll sideways: the table gets wider, so that more of long cells is seen."""
+        self._sideways = min(max(self._sideways + cells, 0), SIDEWAYS)
+        self.redraw()
+
+    def on_mount(self) -> None:
+        """The scroll bar's signs are the look's."""
+        self.vertical_scrollbar.renderer = self._look.scroll_bar  # type: ignore[misc]
 
     def on_resize(self) -> None:
         """Keep the cursor on the screen when the detail opens or the terminal changes."""
-        self.virtual_size = Size(self.scrollable_content_region.width, self._next - self._first + 1)
+        self._strips.clear()
+        self._measure()
         self._show_cursor()
 
+    def on_focus(self) -> None:
+        """The column cursor shows only where keys go."""
+        self.redraw()
+
+    def on_blur(self) -> None:
+        """See on_focus."""
+        self.redraw()
+
     def on_click(self, event: Click) -> None:
-        """Move the cursor to the row; on the cursor's own row, open its detail."""
-        if event.y == 0:
+        """Move both cursors to the cell; on the cursor's own row, open its detail."""
+        x = event.x + self._sideways - GUTTER
+        for column, size in self.shown_columns():
+            if 0 <= x <= size:
+                self.column = column.field
+            x -= size + 1
+        place = self.scroll_offset.y + event.y - 1
+        if event.y == 0 or place >= len(self.rows):
+            self.redraw()
             return
-        sequence = self._first + self.scroll_offset.y + event.y - 1
-        if sequence >= self._next:
-            return
+        sequence = self.rows.at(place)
         if sequence == self.cursor and not self.following:
             self.action_choose()
             return
-        self._pause()
-        self._set_cursor(sequence)
+        self.go(sequence)
 
     def on_mouse_scroll_up(self) -> None:
         """Scrolling up pauses, like moving up."""
-        self._pause()
+        self.pause()
 
     def watch_scroll_y(self, old: float, new: float) -> None:
-        """Scrolling back to the end by mouse follows again."""
+        """The mouse takes the cursor along; back at the end it follows again."""
         super().watch_scroll_y(old, new)
-        if new > old and not self.following and new >= self.max_scroll_y and self.cursor >= self._next - 1:
+        if self.following or not len(self.rows):
+            return
+        here, first, page = self.rows.row(self.cursor), int(new), self._page()
+        if new > old and new >= self.max_scroll_y and here >= len(self.rows) - 1:
             self.action_follow()
+        elif not first <= here < first + page:
+            self.cursor = self.rows.at(min(max(here, first), first + page - 1, len(self.rows) - 1))
+            self.post_message(self.Moved())
+            self.refresh()
 
-    def _pause(self) -> None:
-        if self.following:
-            self.following = False
-            self.paused_next = self._next
+    def _page(self) -> int:
+        """How many rows the screen has room for."""
+        return max(1, self.size.height - 1)
+
+    def _measure(self) -> None:
+        # One more: the header hides the first line of what is scrolled.
+        self.virtual_size = Size(self.scrollable_content_region.width, len(self.rows) + 1)
 
     def _set_cursor(self, sequence: int) -> None:
-        self.cursor = sequence
+        if sequence != self.cursor:
+            self._strips.pop(self.cursor, None)
+            self.cursor = sequence
+            self.post_message(self.Moved())
         self._show_cursor()
         self.refresh()
-        self.post_message(self.Moved())
 
     def _show_cursor(self) -> None:
-        if self.cursor >= 0:
+        if self.cursor >= 0 and len(self.rows):
             # The header hides one line of what the scroll position shows.
-            region = Region(0, self.cursor - self._first, 1, 2)
+            region = Region(0, self.rows.row(self.cursor), 1, 2)
             self.scroll_to_region(region, animate=False, force=True, x_axis=False)
 
 
-def _segments(row: Row, columns: list[tuple[Column, int]], base: Style, *, plain: bool) -> list[Segment]:
-    segments = []
-    for column, size in columns:
-        name = column.field
-        style = base
-        if name == "verdict" and not plain:
-            style = base + VERDICT_STYLES.get(row.verdict_name, Style.null())
-        segments.append(Segment(fit(getattr(row, name), size, middle=name in ENDS), style))
-        segments.append(Segment(" ", base))
-    return segments[:-1]
+def without_port(host: str) -> str:
+    """A host without the port behind it; an IPv6 address has colons of its own, and brackets if a port follows."""
+    name, colon, port = host.rpartition(":")
+    return name if colon and port.isdigit() and (":" not in name or name.endswith("]")) else host

@@ -1,16 +1,16 @@
-"""The line on top: which source, live or not, how fast, what is filtered, what was lost."""
+"""The line on top: which source, live or not, how fast, how much is held, what was lost."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rich.cells import cell_len
 from rich.text import Text
 from textual.widget import Widget
 
 from observer.printer import escape
-from tui.view import SIGNS
-
-STATE_STYLES = {"LIVE": "green", "FILE": "green", "PAUSED": "yellow", "LOADING": "yellow", "FAILED": "bold red"}
+from tui.look import Look
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,19 +19,23 @@ class Reading:
 
     source: str = ""
     state: str = "CONNECTING"
-    detail: str = ""  # why it failed or since when data is frozen; replaces the filter
+    detail: str = ""  # why it failed, or since when data is frozen
     rate: float = 0.0  # flows a second
+    rates: Sequence[float] = ()
     held: int = 0
+    capacity: int = 0
+    span: str = ""  # from the oldest to the newest flow held
     new: int = 0  # since paused
     lost: int = 0
-    filter: str = ""
+    skipped: int = 0  # left out here: a sample is shown
 
 
 class StatusLine(Widget):
     """One line of text, redrawn only when it says something else."""
 
-    def __init__(self, *, id: str | None = None) -> None:
+    def __init__(self, look: Look, *, id: str | None = None) -> None:
         super().__init__(id=id)
+        self.look = look
         self.reading = Reading()
 
     def tell(self, reading: Reading) -> None:
@@ -41,17 +45,33 @@ class StatusLine(Widget):
             self.refresh()
 
     def render(self) -> Text:
-        """The line itself."""
-        now = self.reading
+        """The line itself: the state before all else, the rest as far as there is room."""
+        now, look = self.reading, self.look
         text = Text(no_wrap=True, overflow="ellipsis")
         text.append("flowscope ", "bold")
-        text.append(f"{now.source}  ")
-        text.append(now.state, STATE_STYLES.get(now.state, "bold yellow"))
+        calm = {"LIVE": look.good, "FILE": look.good, "FAILED": look.bad}
+        state = Text.assemble((f"{now.state}", calm.get(now.state, look.odd)))
         if now.new:
-            text.append(f" +{now.new:,} new (G = live)", "yellow")
-        text.append(f"  {now.rate:,.0f} fl/s  {now.held:,} held  lost {now.lost:,}")
+            state.append(f" +{now.new:,} new (G = live)", look.odd)
         if now.detail:
-            text.append(f"  {SIGNS['ERROR']} {escape(now.detail)}", "red")  # may be a server's own words
-        else:
-            text.append(f"  / {now.filter}" if now.filter else "  / no filter", "bold" if now.filter else "dim")
+            text.append_text(state)
+            text.append(f"  {look.signs['ERROR']} {escape(now.detail)}", look.bad)  # may be a server's own words
+            return text
+        text.append(f"{escape(now.source)}  ")
+        text.append_text(state)
+        text.append(f"  {now.rate:,.0f} fl/s")
+        lost = Text(f"  lost {now.lost:,}", look.bad if now.lost else look.faint)
+        if now.skipped:
+            lost.append(f"  left out {now.skipped:,}: a sample is shown", look.bad)
+        ring = f"  ring {100 * now.held // max(now.capacity, 1)}%" + (f" ({now.span})" if now.span else "")
+        room = self.size.width - cell_len(text.plain) - lost.cell_len
+        if now.rates and room > len(now.rates) + 2 + len(ring):
+            text.append(f"  {look.sparkline(now.rates)}", look.faint)
+            room -= len(now.rates) + 2
+        text.append_text(lost)
+        held = f"  {now.held:,} held"
+        if room > len(ring) + len(held):
+            text.append(held + ring)
+        elif room > len(held):
+            text.append(held)
         return text

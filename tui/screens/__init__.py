@@ -1,0 +1,1 @@
+"""The four screens (flows, top, map, nodes) and the windows that open over them."""

@@ -1,0 +1,63 @@
+"""A window with a few choices, each with a letter of its own: copy as, start."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from rich.style import Style
+from textual.events import Key
+from textual.widget import Widget
+from textual.widgets import Static
+
+from tui.look import Look
+from tui.screens.window import Window
+from tui.widgets.outline import Item, Outline
+
+
+class Option(NamedTuple):
+    """One choice: its letter, its name and what it does."""
+
+    letter: str
+    name: str
+    help: str = ""
+
+
+class Choice(Window[str]):
+    """Answers with the name of the option."""
+
+    def __init__(self, title: str, options: Sequence[Option], look: Look, *, text: str = "") -> None:
+        super().__init__(title, "a letter, or up, down and enter; esc closes", small=True)
+        self._options = options
+        self._text = text
+        self._list = Outline(look)
+
+    def content(self) -> list[Widget]:
+        """What is to be said, and a list."""
+        self._list.styles.height = len(self._options)
+        return [*([Static(self._text, markup=False)] if self._text else []), self._list]
+
+    def on_mount(self) -> None:
+        """Show the options."""
+        super().on_mount()
+        self._list.show(
+            [
+                Item(
+                    one.name, 0, [(f" {one.letter}  ", Style(bold=True)), (f"{one.name:<10} {one.help}", Style.null())]
+                )
+                for one in self._options
+            ]
+        )
+        self._list.focus()
+
+    def on_key(self, event: Key) -> None:
+        """A letter chooses."""
+        for one in self._options:
+            if event.character == one.letter:
+                event.stop()
+                self.dismiss(one.name)
+
+    def on_outline_chosen(self, event: Outline.Chosen) -> None:
+        """Enter chooses."""
+        event.stop()
+        self.dismiss(str(event.outline.cursor))
