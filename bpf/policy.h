@@ -97,8 +97,6 @@ struct policy_states {
 	} rows[POLICY_STATES];
 };
 
-struct kafka_name; /* kafka.h */
-
 struct policy_text {
 	__u8 bytes[POLICY_TEXT_SIZE];
 };
@@ -145,6 +143,7 @@ struct {
 
 /* A walk through an automaton. It lives in map memory: of the stack the verifier would follow every state. */
 struct policy_walk {
+	__u32 revision;
 	__u32 state;
 	__u32 at;
 	__u32 end;
@@ -254,29 +253,6 @@ static __always_inline int policy_connection(struct __sk_buff *skb, struct scrat
 	return policy_judge(&c->decision, &s->tuple, c->client, s->tuple.protocol << 16 | what, set->revision);
 }
 
-struct policy_walk_context {
-	const struct policy_states *states;
-	const __u8 *bytes;
-	__u32 size; /* of the memory at `bytes`; a constant, so that the verifier knows it */
-	struct policy_walk *walk;
-};
-
-static long policy_step(__u32 index, struct policy_walk_context *context)
-{
-	struct policy_walk *walk = context->walk;
-	__u32 state = walk->state, at = walk->at, end = walk->end;
-
-	for (int octet = 0; octet < POLICY_STRIDE; octet++) {
-		if (at >= end || at >= context->size)
-			break;
-		state = context->states->rows[state & (POLICY_STATES - 1)].next[context->bytes[at]];
-		at++;
-	}
-	walk->state = state;
-	walk->at = at;
-	return at >= end || state == POLICY_DEAD_STATE;
-}
-
 static __always_inline const struct policy_states *policy_states_of(__u32 revision)
 {
 	__u32 half = revision & 1;
@@ -284,26 +260,71 @@ static __always_inline const struct policy_states *policy_states_of(__u32 revisi
 	return bpf_map_lookup_elem(&policy_states, &half);
 }
 
-/* Which rules match bytes[at .. at + length): an automaton's answer, as a mask. `size` must be a constant. */
-static __always_inline __u64 policy_matching(__u32 revision, __u32 start, const __u8 *bytes, __u32 size, __u32 at,
+static __always_inline struct policy_walk *policy_walk(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&policy_walks, &zero);
+}
+
+/* Read the next octets of `bytes`, of which the verifier has to know the size. The context is one pointer: these run
+ * at the bottom of deep stacks. */
+static __always_inline long policy_stride(const __u8 *bytes, __u32 size)
+{
+	struct policy_walk *walk = policy_walk();
+	const struct policy_states *states = walk ? policy_states_of(walk->revision) : NULL;
+	__u32 state, at, end;
+
+	if (!states)
+		return 1;
+	state = walk->state;
+	at = walk->at;
+	end = walk->end;
+	for (int octet = 0; octet < POLICY_STRIDE; octet++) {
+		if (at >= end || at >= size)
+			break;
+		state = states->rows[state & (POLICY_STATES - 1)].next[bytes[at]];
+		at++;
+	}
+	walk->state = state;
+	walk->at = at;
+	return at >= end || state == POLICY_DEAD_STATE;
+}
+
+static long policy_text_step(__u32 index, const __u8 **bytes)
+{
+	return policy_stride(*bytes, sizeof(struct policy_text));
+}
+
+static long policy_request_step(__u32 index, const __u8 **bytes)
+{
+	return policy_stride(*bytes, sizeof(struct http_request));
+}
+
+/* Which rules match bytes[at .. at + length), of a text or of a request: an automaton's answer, as a mask. */
+static __always_inline __u64 policy_matching(__u32 revision, __u32 start, const __u8 *bytes, bool is_request, __u32 at,
 					     __u32 length)
 {
-	struct policy_walk_context context = { .bytes = bytes, .size = size };
+	const struct policy_states *states;
 	struct policy_walk *walk;
-	__u32 zero = 0;
 
 	if (start == POLICY_ANY_STATE)
 		return ~0ULL;
-	walk = bpf_map_lookup_elem(&policy_walks, &zero);
-	context.states = policy_states_of(revision);
-	if (!walk || !context.states)
+	walk = policy_walk();
+	if (!walk)
 		return 0;
-	context.walk = walk;
+	walk->revision = revision;
 	walk->state = start;
 	walk->at = at;
 	walk->end = at + length;
-	bpf_loop((length + POLICY_STRIDE - 1) / POLICY_STRIDE, policy_step, &context, 0);
-	return context.states->rows[walk->state & (POLICY_STATES - 1)].mask;
+	length = (length + POLICY_STRIDE - 1) / POLICY_STRIDE;
+	if (is_request)
+		bpf_loop(length, policy_request_step, &bytes, 0);
+	else
+		bpf_loop(length, policy_text_step, &bytes, 0);
+	walk = policy_walk();
+	states = walk ? policy_states_of(walk->revision) : NULL;
+	return states ? states->rows[walk->state & (POLICY_STATES - 1)].mask : 0;
 }
 
 /* The same for a number of 16 bits, as two bytes. */
@@ -392,13 +413,13 @@ static __noinline int policy_http_half(const struct http_request *r, __u32 revis
 	if (r->unreadable) {
 		mask &= set->http_open;
 	} else {
-		mask &= policy_matching(revision, set->start[POLICY_METHOD], bytes, sizeof(*r),
+		mask &= policy_matching(revision, set->start[POLICY_METHOD], bytes, true,
 					offsetof(struct http_request, method), r->method_length);
 		if (mask)
-			mask &= policy_matching(revision, set->start[POLICY_PATH], bytes, sizeof(*r),
+			mask &= policy_matching(revision, set->start[POLICY_PATH], bytes, true,
 						offsetof(struct http_request, path), r->path_length);
 		if (mask)
-			mask &= policy_matching(revision, set->start[POLICY_HOST], bytes, sizeof(*r),
+			mask &= policy_matching(revision, set->start[POLICY_HOST], bytes, true,
 						offsetof(struct http_request, host), r->host_length);
 	}
 	if (mask)
@@ -441,56 +462,43 @@ static __always_inline __u32 policy_l7_of(const struct decision *d, int half)
 	return half ? d->ingress_l7 : d->egress_l7;
 }
 
-/* Which rules admit a request but for its topics: kafka_rules.deciding. `key_version` is key << 16 | version. */
-__noinline int policy_kafka_admit(struct kafka_judgement *k, const struct decision *d, __u32 key_version,
-				  const struct policy_text *client, __u32 length)
+/* Which rules of a half admit a request but for its topics: kafka_rules.deciding. */
+__noinline int policy_kafka_admit(struct kafka_judgement *k, const struct policy_text *client, __u32 length, int half)
 {
 	struct policy_set *set;
+	__u64 mask;
 
-	if (!k || !d || !client)
+	if (!k || !client)
 		return 0;
-	__builtin_memset(k, 0, sizeof(*k)); /* and no literal: that would stand on the stack, which is short here */
-	k->decision = *d;
-	k->key = key_version >> 16;
-	k->version = key_version;
-	k->is_wanted = 1;
+	set = policy_set(k->decision.revision, policy_l7_of(&k->decision, half));
+	if (!set)
+		return 0;
+	mask = set->kafka & policy_matching_number(k->decision.revision, set->start[POLICY_KEY], k->key) &
+	       policy_matching_number(k->decision.revision, set->start[POLICY_VERSION], k->version);
 	if (length > POLICY_TEXT_SIZE)
 		length = POLICY_TEXT_SIZE; /* one octet more than any rule's: none of them matches */
-	for (int half = 0; half < 2; half++) {
-		if (!policy_l7_of(d, half))
-			continue;
-		set = policy_set(d->revision, policy_l7_of(d, half));
-		if (!set)
-			continue;
-		k->admit[half] = set->kafka &
-				 policy_matching_number(d->revision, set->start[POLICY_KEY], k->key) &
-				 policy_matching_number(d->revision, set->start[POLICY_VERSION], k->version) &
-				 policy_matching(d->revision, set->start[POLICY_CLIENT], client->bytes,
-						 sizeof(client->bytes), 0, length);
-	}
+	if (mask)
+		mask &= policy_matching(k->decision.revision, set->start[POLICY_CLIENT], client->bytes, false, 0,
+					length);
+	k->admit[half & 1] = mask;
 	return 0;
 }
 
-/* A topic of the request. */
-__noinline int policy_kafka_name(struct kafka_judgement *k, const struct policy_text *topic, __u32 length)
+/* A topic of the request, to one half. */
+__noinline int policy_kafka_name(struct kafka_judgement *k, const struct policy_text *topic, __u32 length, int half)
 {
 	struct policy_set *set;
 	__u64 mask;
 
 	if (!k || !topic)
 		return 0;
+	set = policy_set(k->decision.revision, policy_l7_of(&k->decision, half));
+	mask = set && length <= POLICY_TEXT_SIZE ? k->admit[half & 1] : 0;
+	if (mask)
+		mask &= policy_matching(k->decision.revision, set->start[POLICY_TOPIC], topic->bytes, false, 0, length);
 	k->topics = 1;
-	for (int half = 0; half < 2; half++) {
-		if (!policy_l7_of(&k->decision, half))
-			continue;
-		set = policy_set(k->decision.revision, policy_l7_of(&k->decision, half));
-		mask = set && length <= POLICY_TEXT_SIZE ? k->admit[half] : 0;
-		if (mask)
-			mask &= policy_matching(k->decision.revision, set->start[POLICY_TOPIC], topic->bytes,
-						sizeof(topic->bytes), 0, length);
-		k->named[half] |= mask;
-		k->missing[half] |= !mask;
-	}
+	k->named[half & 1] |= mask;
+	k->missing[half & 1] |= !mask;
 	return 0;
 }
 
@@ -539,20 +547,28 @@ static __always_inline void policy_kafka_begin(struct scratch *s, struct connect
 					       __u16 key, __u16 version, const char *client_id, __u32 length)
 {
 	k->is_wanted = 0;
-	if (c->decision.egress_l7 | c->decision.ingress_l7)
-		policy_kafka_admit(k, &c->decision, (__u32)key << 16 | version, (const struct policy_text *)client_id,
-				   length);
+	if (!(c->decision.egress_l7 | c->decision.ingress_l7))
+		return;
+	*k = (struct kafka_judgement){ .decision = c->decision, .key = key, .version = version, .is_wanted = 1 };
+	if (c->decision.egress_l7)
+		policy_kafka_admit(k, (const struct policy_text *)client_id, length, 0);
+	if (k->decision.ingress_l7)
+		policy_kafka_admit(k, (const struct policy_text *)client_id, length, 1);
 }
 
 static __always_inline void policy_kafka_topic(struct scratch *s, struct connection *c, struct kafka_judgement *k,
 					       const struct kafka_name *name)
 {
-	const __u8 *octets = (const __u8 *)name; /* its length, then its text */
-
-	policy_kafka_name(k, (const struct policy_text *)(octets + 1), octets[0]);
+	if (!k->is_wanted)
+		return;
+	if (k->decision.egress_l7)
+		policy_kafka_name(k, (const struct policy_text *)name->text, name->length, 0);
+	if (k->decision.ingress_l7)
+		policy_kafka_name(k, (const struct policy_text *)name->text, name->length, 1);
 }
 
 static __always_inline void policy_kafka_end(struct scratch *s, struct connection *c, struct kafka_judgement *k)
 {
-	policy_kafka_settle(k, &s->judgement);
+	if (k->is_wanted)
+		policy_kafka_settle(k, &s->judgement);
 }

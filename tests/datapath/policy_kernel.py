@@ -14,6 +14,11 @@ TOPICS = 4
 FIELDS = {"method": 32, "path": 2048, "host": 256}
 
 
+def name(text: bytes) -> bytes:
+    """`struct kafka_name`; a longer one is cut, as kafka.h tells what it cannot hold by a name that no rule has."""
+    return bytes((len(text) if len(text) <= TEXT_SIZE else 0,)) + text[:TEXT_SIZE].ljust(TEXT_SIZE, b"\0")
+
+
 class KernelJudge:
     """The face of map_judge.MapJudge, with the kernel behind it."""
 
@@ -25,14 +30,13 @@ class KernelJudge:
     def _ask(self, packet, operation, *, key_version=0, client=b"", topics=(), request=(), unread=False):
         source, destination, protocol, port, family = packet
         words = [operation, self.revision, protocol << 16 | port, key_version, len(client), len(topics)]
-        words += [len(topic) for topic in topics] + [0] * (TOPICS - len(topics))
         http = dict(zip(FIELDS, request, strict=False))
         lengths = [len(http.get(name, b"")) for name in FIELDS]
         parts = [
-            struct.pack("=10I", *words),
+            struct.pack("=6I", *words),
             TUPLE.pack(source + destination, 0, protocol, family),
-            *(text[:TEXT_SIZE].ljust(TEXT_SIZE, b"\0") for text in (client, *topics)),
-            bytes(TEXT_SIZE * (TOPICS - len(topics)) + 1),  # one of padding
+            name(client),
+            *(name(topic) for topic in (*topics, *[b""] * TOPICS)[:TOPICS]),
             struct.pack("=4H", *lengths, unread),
             *(http.get(name, b"").ljust(size, b"\0") for name, size in FIELDS.items()),
         ]

@@ -11,10 +11,9 @@ struct asked {
 	__u32 key_version;
 	__u32 client_length;
 	__u32 topics;
-	__u32 topic_length[TOPICS];
 	struct tuple tuple; /* end 0 is the source */
-	struct policy_text client;
-	struct policy_text topic[TOPICS];
+	struct kafka_name client;
+	struct kafka_name topic[TOPICS];
 	struct http_request request;
 };
 
@@ -47,8 +46,9 @@ int judge(struct __sk_buff *skb)
 	__u32 zero = 0;
 	struct asked *in = bpf_map_lookup_elem(&asked, &zero);
 	struct told *out = bpf_map_lookup_elem(&told, &zero);
+	struct scratch *s = scratch();
 
-	if (!in || !out)
+	if (!in || !out || !s)
 		return -1;
 	policy_judge(&out->connection, &in->tuple, 0, in->what, in->revision);
 	if (in->operation == HTTP)
@@ -56,12 +56,17 @@ int judge(struct __sk_buff *skb)
 	if (in->operation == UNREADABLE)
 		out->verdict = policy_unreadable(&out->connection, &out->request);
 	if (in->operation == KAFKA) {
-		policy_kafka_admit(&out->kafka, &out->connection, in->key_version, &in->client, in->client_length);
+		s->fresh.decision = out->connection;
+		policy_begin(&s->judgement, &out->connection);
+		policy_kafka_begin(s, &s->fresh, &out->kafka, in->key_version >> 16, in->key_version, in->client.text,
+				   in->client_length);
 		for (int i = 0; i < TOPICS; i++) {
 			if (i < in->topics)
-				policy_kafka_name(&out->kafka, &in->topic[i], in->topic_length[i]);
+				policy_kafka_topic(s, &s->fresh, &out->kafka, &in->topic[i]);
 		}
-		out->verdict = policy_kafka_settle(&out->kafka, &out->request);
+		policy_kafka_end(s, &s->fresh, &out->kafka);
+		out->request = s->judgement;
+		out->verdict = out->request.undecided ? POLICY_UNREADABLE : !!out->request.refused;
 	}
 	return 0;
 }
