@@ -12,8 +12,6 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include <linux/icmp.h>
-#include <linux/icmpv6.h>
 #include <linux/in.h>
 #include <bpf/bpf_endian.h>
 
@@ -232,14 +230,6 @@ __noinline int policy_judge(struct decision *d, const struct tuple *tuple, __u32
 	return 0;
 }
 
-/* The ICMP type of the request that a packet of its connection is, or answers. */
-static __always_inline __u8 policy_icmp_type(const struct packet *packet)
-{
-	if (packet->protocol == IPPROTO_ICMP)
-		return packet->icmp_type == ICMP_ECHOREPLY ? ICMP_ECHO : packet->icmp_type;
-	return packet->icmp_type == ICMPV6_ECHO_REPLY ? ICMPV6_ECHO_REQUEST : packet->icmp_type;
-}
-
 /* Judge a connection at its first packet, and again when the policies have changed. */
 static __always_inline int policy_connection(struct __sk_buff *skb, struct scratch *s, struct connection *c)
 {
@@ -249,7 +239,7 @@ static __always_inline int policy_connection(struct __sk_buff *skb, struct scrat
 	if (!set)
 		return 0;
 	if (s->tuple.protocol == IPPROTO_ICMP || s->tuple.protocol == IPPROTO_ICMPV6)
-		what = policy_icmp_type(&s->packet);
+		what = c->icmp_type; /* the request's */
 	return policy_judge(&c->decision, &s->tuple, c->client, s->tuple.protocol << 16 | what, set->revision);
 }
 
