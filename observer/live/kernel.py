@@ -15,12 +15,10 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import Final
 
-import numpy as np
-
 from observer.datapath import drops
 from observer.datapath.attach import Attachments, Way
 from observer.datapath.btf import kernel_enum
-from observer.datapath.complete import Completion, Waiting
+from observer.datapath.complete import Completion
 from observer.datapath.fill import fill
 from observer.datapath.interfaces import Changes
 from observer.datapath.libbpf import Link, Object
@@ -32,6 +30,7 @@ from observer.datapath.ring import Counters, ItemRing, RecordRing
 from observer.errors import DatapathError
 from observer.identity.endpoints import IpCache
 from observer.live.loop import Pressures
+from observer.live.order import Order
 from observer.policy.engine import Engine
 from observer.record import EventType, Records
 from observer.store import Store
@@ -44,8 +43,8 @@ RECORDS: Final = 4096
 ROUND_RECORDS: Final = 1 << 18
 ROUND_BYTES: Final = 1 << 24
 """What one round reads of the rings at most: a flood does not keep the loop from its other work."""
-SETTLED_NS: Final = 1_000_000
-"""How long after its time stamp a record may still be on its way into the ring."""
+SETTLED_NS: Final = 200_000
+"""How long after its time stamp a record may still be on its way into the ring; one that takes longer comes late."""
 STEP_NS: Final = 1_000_000
 """How far the wall clock may run away from the kernel's before the difference is measured anew."""
 SAMPLES: Final = 5
@@ -75,8 +74,6 @@ class KernelCapture:
         say: Callable[[str], None],
     ) -> None:
         check_kernel()
-        self._store = store
-        self._node = node
         self._losses = store.losses
         with ExitStack() as stack:
             datapath = stack.enter_context(Object(image("datapath"), "datapath"))
@@ -97,12 +94,10 @@ class KernelCapture:
                 pending=datapath.map("pending_requests"),
                 words=datapath.map("let_go"),
             )
-            self._waiting = Waiting(endpoints.table, self._losses)
-            self._holds = False
+            self._order = Order(lambda records, extras: store.append(records, extras, node))
             self.shortfall, self._words = self._trace_drops(datapath, stack)
-            self._attachments = Attachments(
-                datapath.program("flowscope_in"), datapath.program("flowscope_out"), way=Way.chosen(), say=say
-            )
+            self.program = datapath.program("flowscope_in")
+            self._attachments = Attachments(self.program, datapath.program("flowscope_out"), way=Way.chosen(), say=say)
             stack.callback(self._attachments.close)
             self._close = stack.pop_all().close
         self.descriptors = (self._events.fd, self._snapshots.fd)
@@ -133,19 +128,23 @@ class KernelCapture:
 
     def drain(self) -> None:
         """Put what the rings hold into the store, but for the newest, which something older may yet follow."""
-        if not self._events.waiting and not self._snapshots.waiting and not self._holds:
+        if not self._events.waiting and not self._snapshots.waiting and not self._order:
             return
-        settled_ns = time.time_ns() - SETTLED_NS
+        complete_ns = time.time_ns() - SETTLED_NS
+        self._completion.snapshots(self._snapshots.take(ROUND_BYTES))
+        self._order.put(*self._completion.take())
         taken = 0
         while self._events.waiting and taken < ROUND_RECORDS:
             records = self._events.take(RECORDS)
             if not len(records):
                 break  # the next one is being written
             taken += len(records)
+            newest_ns = int(records["time_ns"][-1])
             self._sort_out(records)
-        self._completion.snapshots(self._snapshots.take(ROUND_BYTES))
-        self._waiting.append(*self._completion.take())
-        self._append(settled_ns)
+            self._order.give(min(complete_ns, newest_ns - SETTLED_NS))
+        # Of a ring that was not read to its end, what is older than the clock may still come.
+        if not self._events.waiting and not self._snapshots.waiting:
+            self._order.give(complete_ns)
 
     def tick(self, time_ns: int) -> None:
         """Count losses, end what was silent for too long, and look whether the wall clock was set."""
@@ -161,32 +160,20 @@ class KernelCapture:
         self._attachments.close()
         self.drain()
         self._completion.finish()
-        self._waiting.append(*self._completion.take())
-        self._append(None)
+        self._order.put(*self._completion.take())
+        self._order.give()
         count_losses(self._counters.added(), self._losses)
         self._close()
 
     def _sort_out(self, records: Records) -> None:
         """The kernel's drops go by themselves: they belong to no connection of ours."""
         dropped = (records["event_type"] == EventType.DROP) & (records["drop_reason"] != 0)
-        if self._words is None or not dropped.any():
-            self._completion.records(records)
-            return
-        told = records[dropped]
-        self._waiting.append(told, self._words.annotate(told))
-        self._completion.records(records[~dropped])
-
-    def _append(self, settled_ns: int | None) -> None:
-        """Append what waits, up to that time."""
-        self._holds = False
-        records, extras = self._waiting.take()
-        count = len(records) if settled_ns is None else int(np.searchsorted(records["time_ns"], settled_ns))
-        if count < len(records):
-            later = [(row - count, extra) for row, extra in extras if row >= count]
-            self._waiting.append(records[count:].copy(), later)
-            records, extras = records[:count], [(row, extra) for row, extra in extras if row < count]
-            self._holds = True
-        self._store.append(records, extras, self._node)
+        if self._words is not None and dropped.any():
+            told = records[dropped]
+            self._order.put(told, self._words.annotate(told))
+            records = records[~dropped]
+        self._completion.records(records)
+        self._order.put(*self._completion.take())
 
     def _trace_drops(self, datapath: Object, stack: ExitStack) -> tuple[str, drops.DropWords | None]:
         """Attach to the kernel's own drops; why not, where it does not let us."""

@@ -9,6 +9,7 @@ import pytest
 
 from bpf import build
 from observer.datapath import objects
+from observer.datapath.libbpf import Object
 from observer.errors import DatapathError
 
 SOURCES = sorted(build.HERE.glob("*.bpf.c"))
@@ -37,6 +38,15 @@ def test_a_build_elsewhere_gives_the_same_bytes(tmp_path):
     one, other = ((tmp_path / name / "bpf" / "drops.bpf.o").read_bytes() for name in ("one", "the other"))
     assert one == other == (build.HERE / "drops.bpf.o").read_bytes()
     assert str(tmp_path).encode() not in one
+
+
+@pytest.mark.ebpf
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.name)
+def test_the_kernel_takes_an_object(source):
+    name = source.name.removesuffix(".bpf.c")
+    with Object(objects.image(name), name) as loaded:
+        loaded.load()
+        assert all(loaded.program(each).fd > 0 for each in loaded.program_names())
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.name)
