@@ -8,12 +8,12 @@ priorities, bodies, and settings: an encoder says itself how large its table is.
 
 from __future__ import annotations
 
-import enum
 import struct
 from collections.abc import Callable
 from typing import Final
 
 from observer.l7.hpack import HpackDecoder, HpackError
+from observer.l7.http2_direction import Direction, State
 from observer.l7.http2_frames import (
     END_HEADERS,
     END_STREAM,
@@ -57,21 +57,6 @@ _OF_STREAM: Final = frozenset(
     (_DATA, _HEADERS, FrameType.PRIORITY, _RST_STREAM, _PUSH_PROMISE, _CONTINUATION)
 )  # WINDOW_UPDATE is of either
 
-
-class State(enum.IntEnum):
-    """What the next byte of a side belongs to; STEPS says who reads it."""
-
-    __hash__ = int.__hash__  # Enum's own is Python, and slow
-
-    START = enum.auto()  # the first byte that was seen
-    FRAME = enum.auto()  # a frame header
-    KEEP = enum.auto()  # `left` octets of a payload that is read
-    PADDING = enum.auto()  # the octet that tells how much of DATA is padding
-    DATA = enum.auto()  # `left` octets of DATA that somebody counts messages in, the last `padding` of them no data
-    SKIP = enum.auto()  # `left` octets of a payload that nobody reads
-    SEARCH = enum.auto()  # position lost: look for the next frame
-
-
 # Looking members up in their class is slow.
 DATA: Final = State.DATA
 FRAME: Final = State.FRAME
@@ -82,35 +67,6 @@ SKIP: Final = State.SKIP
 START: Final = State.START
 
 
-class _Direction:
-    """One side's place in its bytes."""
-
-    __slots__ = (
-        "block", "block_end_stream", "block_missing", "block_promised", "block_stream", "buffer", "flags", "hpack",
-        "kind", "left", "missing", "padding", "search", "sections", "sections_of", "side", "state", "stream", "time_ns",
-    )  # fmt: skip
-
-    def __init__(self, side: Side) -> None:
-        self.side = side
-        self.state = START
-        self.time_ns = 0  # of its last bytes
-        self.buffer = bytearray()  # an unfinished frame header or payload
-        self.search = FrameSearch()
-        self.hpack = HpackDecoder(late=True)
-        # Of the frame whose payload is being read:
-        self.kind = self.flags = self.stream = self.left = self.padding = 0
-        self.missing = False  # octets of the payload are not in `buffer`
-        # Of the header block that is being assembled:
-        self.block = bytearray()
-        self.block_stream = 0  # not 0 while CONTINUATION has to follow (6.10)
-        self.block_promised = 0  # the stream that it promises (6.6)
-        self.block_end_stream = False
-        self.block_missing = False
-        # What blocks said while the table is as it was after so many changes: calls of one kind have equal ones.
-        self.sections: dict[bytes, Section] = {}
-        self.sections_of = 0
-
-
 class Http2:
     """Parser of one connection; `upgraded_by` is the HTTP/1.1 request that asked for h2c, answered with 101."""
 
@@ -118,7 +74,7 @@ class Http2:
         self.opaque = False
         self._losses = losses
         self._streams = Streams(losses)
-        self._directions = (_Direction(CLIENT), _Direction(SERVER))
+        self._directions = (Direction(CLIENT), Direction(SERVER))
         self._malformed = 0
         self._late: list[Message] = []  # told by a gap, given with the next bytes
         if upgraded_by is not None:
@@ -170,13 +126,13 @@ class Http2:
                 self._streams.close(direction.time_ns, out)
         return out
 
-    def _begin(self, direction: _Direction) -> None:
+    def _begin(self, direction: Direction) -> None:
         """The side's first frame comes next: its table is empty."""
         direction.state = FRAME
         direction.hpack = HpackDecoder()
         direction.sections = {}
 
-    def _lose_position(self, direction: _Direction, out: list[Message]) -> None:
+    def _lose_position(self, direction: Direction, out: list[Message]) -> None:
         """Frames of this direction went by unseen."""
         in_block = direction.kind in (_HEADERS, _PUSH_PROMISE, _CONTINUATION)
         if direction.state is KEEP and in_block:
@@ -197,11 +153,11 @@ class Http2:
         if self._malformed >= MALFORMED_LIMIT:
             self.opaque = True
             self._streams = Streams(self._losses)
-            self._directions = (_Direction(CLIENT), _Direction(SERVER))
+            self._directions = (Direction(CLIENT), Direction(SERVER))
 
     # Frames
 
-    def _start(self, direction: _Direction, data: bytes, position: int, time_ns: int, out: list[Message]) -> int:
+    def _start(self, direction: Direction, data: bytes, position: int, time_ns: int, out: list[Message]) -> int:
         """3.4: the client begins with the preface; who does not was joined in the middle."""
         if direction.side is SERVER:
             direction.state = SEARCH
@@ -223,7 +179,7 @@ class Http2:
         buffer.clear()
         return position
 
-    def _frame(self, direction: _Direction, data: bytes, position: int, time_ns: int, out: list[Message]) -> int:
+    def _frame(self, direction: Direction, data: bytes, position: int, time_ns: int, out: list[Message]) -> int:
         size: int
         buffer = direction.buffer
         if buffer or len(data) - position < HEADER_SIZE:
@@ -283,7 +239,7 @@ class Http2:
             self._end_frame(direction, time_ns, out)
         return position
 
-    def _end_frame(self, direction: _Direction, time_ns: int, out: list[Message]) -> None:
+    def _end_frame(self, direction: Direction, time_ns: int, out: list[Message]) -> None:
         """The payload is over."""
         kept = direction.state is KEEP
         direction.state = FRAME
@@ -294,7 +250,7 @@ class Http2:
         elif direction.kind == _DATA and direction.flags & END_STREAM:
             self._streams.end(direction.side, direction.stream, time_ns, out)
 
-    def _keep(self, direction: _Direction, data: bytes, position: int, time_ns: int, out: list[Message]) -> int:
+    def _keep(self, direction: Direction, data: bytes, position: int, time_ns: int, out: list[Message]) -> int:
         size = min(direction.left, len(data) - position)
         if not direction.missing:
             direction.buffer += data[position : position + size]
@@ -307,7 +263,7 @@ class Http2:
             self._end_frame(direction, time_ns, out)
         return position + size
 
-    def _padding(self, direction: _Direction, data: bytes, position: int, time_ns: int, out: list[Message]) -> int:
+    def _padding(self, direction: Direction, data: bytes, position: int, time_ns: int, out: list[Message]) -> int:
         direction.padding = data[position]
         direction.left -= 1
         direction.state = DATA
@@ -315,7 +271,7 @@ class Http2:
             self._end_frame(direction, time_ns, out)
         return position + 1
 
-    def _data(self, direction: _Direction, data: bytes, position: int, time_ns: int, out: list[Message]) -> int:
+    def _data(self, direction: Direction, data: bytes, position: int, time_ns: int, out: list[Message]) -> int:
         size = min(direction.left, len(data) - position)
         visible = min(size, direction.left - direction.padding)
         if visible > 0:
@@ -325,7 +281,7 @@ class Http2:
             self._end_frame(direction, time_ns, out)
         return position + size
 
-    def _skip(self, direction: _Direction, data: bytes, position: int, time_ns: int, out: list[Message]) -> int:
+    def _skip(self, direction: Direction, data: bytes, position: int, time_ns: int, out: list[Message]) -> int:
         size = min(direction.left, len(data) - position)
         direction.left -= size
         if not direction.left:
@@ -334,7 +290,7 @@ class Http2:
 
     # Payloads
 
-    def _payload(self, direction: _Direction, payload: bytes, time_ns: int, out: list[Message]) -> None:
+    def _payload(self, direction: Direction, payload: bytes, time_ns: int, out: list[Message]) -> None:
         kind = direction.kind
         if kind == _CONTINUATION:
             self._continuation(direction, payload, time_ns, out)
@@ -348,7 +304,7 @@ class Http2:
                 last, code = int.from_bytes(payload[:4], "big") & 0x7FFF_FFFF, int.from_bytes(payload[4:8], "big")
                 self._streams.go_away(direction.side, last, code, time_ns, out)
 
-    def _block(self, direction: _Direction, payload: bytes, time_ns: int, out: list[Message]) -> None:
+    def _block(self, direction: Direction, payload: bytes, time_ns: int, out: list[Message]) -> None:
         """A header block begins (6.2, 6.6)."""
         flags = direction.flags
         promises = direction.kind == _PUSH_PROMISE
@@ -369,7 +325,7 @@ class Http2:
         else:
             direction.block += block
 
-    def _continuation(self, direction: _Direction, payload: bytes, time_ns: int, out: list[Message]) -> None:
+    def _continuation(self, direction: Direction, payload: bytes, time_ns: int, out: list[Message]) -> None:
         if not direction.block_stream:
             if not direction.hpack.late:
                 self._faulty("CONTINUATION of nothing")  # 6.10; else of a block that began out of sight
@@ -384,11 +340,11 @@ class Http2:
         if direction.flags & END_HEADERS:
             self._end_block(direction, bytes(direction.block), time_ns, out)
 
-    def _cut_block(self, direction: _Direction, time_ns: int, out: list[Message]) -> None:
+    def _cut_block(self, direction: Direction, time_ns: int, out: list[Message]) -> None:
         direction.block_missing = True
         self._end_block(direction, bytes(direction.block), time_ns, out)
 
-    def _end_block(self, direction: _Direction, block: bytes, time_ns: int, out: list[Message]) -> None:
+    def _end_block(self, direction: Direction, block: bytes, time_ns: int, out: list[Message]) -> None:
         """Read a header block, or the beginning of one."""
         number = direction.block_stream
         direction.block_stream = 0
@@ -404,7 +360,7 @@ class Http2:
         elif direction.side is SERVER and direction.block_promised % 2 == 0:
             self._streams.promise(direction.block_promised, section, time_ns)
 
-    def _read(self, direction: _Direction, block: bytes) -> Section | None:
+    def _read(self, direction: Direction, block: bytes) -> Section | None:
         """The section of a block, kept if it is sound and has changed no table; None where it is malformed."""
         hpack = direction.hpack
         changes = hpack.changes
@@ -422,7 +378,7 @@ class Http2:
         return section
 
 
-STEPS: Final[dict[State, Callable[[Http2, _Direction, bytes, int, int, list[Message]], int]]] = {
+STEPS: Final[dict[State, Callable[[Http2, Direction, bytes, int, int, list[Message]], int]]] = {
     START: Http2._start,
     FRAME: Http2._frame,
     KEEP: Http2._keep,

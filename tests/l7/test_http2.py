@@ -16,7 +16,8 @@ from observer.l7 import http2, http2_streams
 from observer.l7.conversation import Conversation
 from observer.l7.detect import Detected
 from observer.l7.hpack import FIELDS_LIMIT, OUTPUT_LIMIT
-from observer.l7.http2 import HEADER_BLOCK_LIMIT, MALFORMED_LIMIT, SECTION_SIZE, SECTIONS_LIMIT, Http2, State
+from observer.l7.http2 import HEADER_BLOCK_LIMIT, MALFORMED_LIMIT, SECTION_SIZE, SECTIONS_LIMIT, Http2
+from observer.l7.http2_direction import State
 from observer.l7.http2_frames import PREFACE, SEARCH_LIMIT, SEARCH_PIECE_COST, FrameSearch, FrameType, looks_like
 from observer.l7.http2_streams import GOAWAY_LIMIT, REMEMBERED_LIMIT, STREAM_LIMIT
 from observer.l7.message import Message, Side
