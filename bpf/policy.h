@@ -13,6 +13,7 @@
 #include <stddef.h>
 
 #include <linux/in.h>
+#include <linux/in6.h>
 #include <bpf/bpf_endian.h>
 
 #include "maps.h"
