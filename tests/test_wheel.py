@@ -42,6 +42,12 @@ def test_the_demo_runs(installed):
     assert str(ROOT) not in done.stdout
 
 
+def test_the_programs_for_the_kernel_travel_in_it(installed):
+    code = "from observer.datapath.objects import image; print(*(image(name)[:4] for name in ('datapath', 'drops')))"
+    done = call(installed, str(installed / "python"), "-c", code)
+    assert (done.stdout, done.stderr) == ("b'\\x7fELF' b'\\x7fELF'\n", "")
+
+
 @pytest.fixture
 def server(installed, tmp_path) -> Iterator[str]:
     """`flowscope serve` over the shop that travels in the wheel."""

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import threading
 import time
 from types import SimpleNamespace
 
@@ -99,8 +100,9 @@ def test_a_ring_that_overflows_is_counted_to_the_record(capture, network, monkey
         taken.append(len(records))
         return records
 
-    monkeypatch.setattr(opened._events, "take", counted)
+    drained(opened)
     before = opened._counters.read().astype(int)
+    monkeypatch.setattr(opened._events, "take", counted)
     for _ in range(20):
         send(network, 60_000)
         added = opened._counters.read().astype(int) - before
@@ -112,6 +114,38 @@ def test_a_ring_that_overflows_is_counted_to_the_record(capture, network, monkey
     assert added[Counter.EVENTS_FULL] > 0
     assert sum(taken) == added[Counter.TOLD] >= opened._events.capacity - 1
     assert store.losses.get(*LOST[Counter.EVENTS_FULL]) == added[Counter.EVENTS_FULL]
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_a_large_transfer_is_counted_to_the_octet_and_loses_nothing(capture, network, family):
+    opened, store = capture
+    size = 200 << 20
+    kind = socket.AF_INET if family == 4 else socket.AF_INET6
+    with network.inside("server"):
+        listener = socket.create_server((network.ip("server", family), 5001), family=kind)
+
+    def receive() -> None:
+        accepted, _ = listener.accept()
+        with accepted:
+            while accepted.recv(1 << 20):
+                opened.drain()
+
+    receiver = threading.Thread(target=receive)
+    receiver.start()
+    with network.inside("client"), socket.create_connection(listener.getsockname()[:2], 10) as sender:
+        for _ in range(size >> 20):
+            sender.sendall(bytes(1 << 20))
+    receiver.join(60)
+    listener.close()
+    drained(opened)
+    opened.tick(time.time_ns())
+    records = rows(store)
+    ours = records[(records["destination_port"] == 5001) & (records["event_type"] == 4)]
+    last = ours[-1]
+    assert last["tcp_flags"] & 1
+    headers = int(last["packets"]) * (20 if family == 4 else 40)
+    assert size + headers < int(last["bytes"]) <= size + headers + int(last["packets"]) * 60
+    assert store.losses.total() == 0
 
 
 def test_the_wall_clock_is_followed_when_it_is_set(capture, monkeypatch):
