@@ -7,6 +7,7 @@ what of it a whitelist and a blacklist express exactly, which a server can do, a
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,7 +22,20 @@ from observer.filters.endpoint import DEFAULT_NAMESPACE, SIDES
 from observer.filters.fields import Field, Kind
 from observer.filters.flowfilter import compile_filters
 from observer.filters.index import Bounds, Exact, Judged, Mask, all_of, certain
-from observer.filters.language import EVERYTHING, And, Condition, Node, Not, Or, Pattern, Value, Word, parse, text_of
+from observer.filters.language import (
+    EVERYTHING,
+    And,
+    Condition,
+    Node,
+    Not,
+    Or,
+    Pattern,
+    Value,
+    Word,
+    parse,
+    shown,
+    text_of,
+)
 from observer.record import EventType
 from observer.store import Columns
 
@@ -30,6 +44,9 @@ R = TypeVar("R")
 
 MAX_PUSHED: Final = 64
 """FlowFilters that one list may have; what needs more is judged here."""
+
+MAX_MESSAGE: Final = 300
+"""Characters of what is said of a value."""
 
 _COMPARISONS: Final[dict[str, Callable[[Any, Any], Any]]] = {
     "=": operator.eq,
@@ -133,7 +150,7 @@ def _placed(read: Callable[[T], R], value: T, position: int) -> R:
     try:
         return read(value)
     except FilterError as error:
-        raise FilterError(str(error), position) from None
+        raise FilterError(shown(str(error), MAX_MESSAGE), position) from None
 
 
 def _test(test: Condition) -> Judged:
@@ -257,6 +274,11 @@ def _at_least(node: Node) -> Node | None:
             each = [_at_least(part) for part in parts]
             known = [least for least in each if least is not None]
             return Or(tuple(dict.fromkeys(known))) if len(known) == len(each) else None
+        case Condition(name, sign, values) if node.field.beginning and sign in ("=", "in"):
+            if not all("/" in _beginning(value) for value in values if value.glob):
+                return None
+            wider = [Value(_beginning(value)) if value.glob else value for value in values]
+            return Condition(name, sign, tuple(dict.fromkeys(wider)))
         case Condition(_, sign, values) if node.field.within and sign not in _POSITIVE:
             protocol = Value(node.field.within)
             if not node.field.own:
@@ -264,6 +286,11 @@ def _at_least(node: Node) -> Node | None:
             wider = [value if _theirs(node, value) else protocol for value in values]
             return Condition("protocol", sign, tuple(dict.fromkeys(wider)))
     return None
+
+
+def _beginning(value: Value) -> str:
+    """What every match of a glob begins with."""
+    return re.split(r"[*?]", value.text, maxsplit=1)[0]
 
 
 def _product(lists: Sequence[Sequence[flow_pb2.FlowFilter]]) -> list[flow_pb2.FlowFilter] | None:

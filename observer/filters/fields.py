@@ -72,6 +72,8 @@ class Field:
     """The field of FlowFilter that `=` adds to, without its side; empty: judged by us."""
     parse: Callable[[str], Any] = str
     """What it adds for one value."""
+    beginning: bool = False
+    """Whether `=` takes the beginning of what the reading tells, as what a glob begins with is."""
     sided: bool = False
     reading: Reading[Any] | None = None
     """For `~`, globs and comparisons, and for `=` where Hubble has none."""
@@ -286,7 +288,7 @@ _NAME, _PATTERN, _CHOICE, _NUMBER = Kind.NAME, Kind.PATTERN, Kind.CHOICE, Kind.N
 
 TABLE: Final = (
     Field("pod", "a pod: [NAMESPACE/]PREFIX, namespace `default` if none is given; a glob is of any", _NAME,
-          hubble="pod", sided=True, reading=readings.POD, globs=True),
+          hubble="pod", sided=True, reading=readings.POD, globs=True, beginning=True),
     Field("namespace", "a namespace", _NAME, hubble="pod", parse=_namespace, sided=True, reading=readings.NAMESPACE,
           globs=True),
     Field("ip", "an address or CIDR: 10.0.0.0/8", _NAME, hubble="ip", sided=True, reading=readings.IP, globs=True,
@@ -309,7 +311,7 @@ TABLE: Final = (
     Field("workload", "a workload: NAME, KIND/NAME or KIND/", _NAME, hubble="workload", parse=values.workload,
           sided=True, reading=readings.WORKLOAD, globs=True),
     Field("service", "a service: [NAMESPACE/]PREFIX", _NAME, hubble="service", sided=True, reading=readings.SERVICE,
-          globs=True),
+          globs=True, beginning=True),
     Field("fqdn", "a domain name: *.example.com", _NAME, hubble="fqdn", sided=True, reading=readings.FQDN,
           literal=_matched(_DOMAIN_NAME)),
     Field("cluster", "a cluster", _NAME, hubble="cluster_name", sided=True, reading=readings.CLUSTER, globs=True),

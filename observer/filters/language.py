@@ -136,8 +136,8 @@ def parse(text: str) -> Node:
         raise FilterError(f"a filter has at most {MAX_LENGTH} characters, not {len(text)}", MAX_LENGTH)
     for position, character in enumerate(text):
         if not character.isprintable() and character not in " \t\r\n":
-            raise FilterError(f"{_shown(character)} cannot stand in a filter; in quotes write {_escaped(character)}",
-                              position)  # fmt: skip
+            what = f"the character U+{ord(character):04X}"
+            raise FilterError(f"{what} cannot stand in a filter; in quotes write {_escaped(character)}", position)
     return _Parser(text).whole()
 
 
@@ -151,8 +151,10 @@ def last_slot(text: str) -> tuple[Slot, FilterError | None]:
     return parser.slot, None
 
 
-def _shown(character: str) -> str:
-    return f"the character U+{ord(character):04X}"
+def shown(text: str, most: int = 64) -> str:
+    """A text for a message: in printable characters, and not too many."""
+    printable = "".join([each if each.isprintable() else _escaped(each) for each in text[:most]])
+    return printable + ("..." if len(text) > most else "")
 
 
 class _Parser:
@@ -289,7 +291,7 @@ class _Parser:
             if operator:
                 close = difflib.get_close_matches(name[:64], FIELDS, n=1, cutoff=SUGGESTION_CUTOFF)
                 hint = f"did you mean `{close[0]}`?" if close else f"to find a text with `{operator[0]}`, quote it"
-                raise FilterError(f"unknown field `{word}`; {hint}", start)
+                raise FilterError(f"unknown field `{shown(word)}`; {hint}", start)
             if name in PROTOCOLS:
                 return Condition("protocol", "=", (Value(name, position=start),), start)
             return Word(word, start)

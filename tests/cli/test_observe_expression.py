@@ -1,6 +1,7 @@
 """Expressions on observe's command line: the same as flags, beside flags, and wrong."""
 
 import json
+import signal
 
 import pytest
 from click.testing import CliRunner
@@ -8,7 +9,7 @@ from click.testing import CliRunner
 from observer.cli.observe import SHOWN_AFTER, SHOWN_BEFORE, command, pointed_at
 from observer.cli.observe_filters import FLAGS
 from observer.filters.fields import FIELDS, TABLE
-from tests.cli.test_commands import JUDGED, run
+from tests.cli.test_commands import JUDGED, PATIENCE_S, run, start
 from tests.cli.test_commands import server as server
 from tests.cli.test_observe_filters import request_of
 
@@ -143,6 +144,15 @@ def test_words_are_joined_and_stand_beside_flags(server):
     assert all(" http-response DROPPED " in line for line in lines)
 
 
+def test_an_expression_is_followed(server):
+    words = ["observe", "--server", server, "--follow", "--last", "2", "verdict=DROPPED and latency>=1ns"]
+    with start(*words) as process:
+        assert all(" http-response DROPPED " in process.stdout.readline() for _ in range(2))
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE_S) == 0
+        assert process.stderr.read() == ""
+
+
 @pytest.mark.parametrize(
     ("words", "allow", "deny", "rest"),
     [
@@ -162,6 +172,11 @@ def test_words_are_joined_and_stand_beside_flags(server):
         (["type=trace http.status=500"], [{"event_type": [{"type": 4}]}], [], "http.status=500"),
         (["type=l7 http.status=5xx"], [{"event_type": [{"type": 129}], "http_status_code": ["5+"]}], [], ""),
         (["dns and latency>1ms"], [{"protocol": ["dns"]}], [], "latency>1ms"),
+        (["to-pod=prod/a*-x"], [{"destination_pod": ["prod/a"]}], [], "to-pod=prod/a*-x"),
+        (["to-pod in (b, prod/*)"], [{"destination_pod": ["b", "prod/"]}], [], "to-pod in (b, prod/*)"),
+        (["to-pod=a*"], [], [], "to-pod=a*"),
+        (["to-pod in (a, a*)"], [], [], "to-pod in (a, a*)"),
+        (["to-pod!=prod/*"], [], [], "to-pod!=prod/*"),
         (["grpc"], [{"protocol": ["http"]}], [], "grpc"),
         (["protocol in (grpc, dns)"], [{"protocol": ["http", "dns"]}], [], "protocol in (grpc, dns)"),
         (["http.status>=500 !grpc"], [{"protocol": ["http"]}], [], "http.status>=500 and not grpc"),

@@ -142,7 +142,9 @@ def test_any_text_and_cursor_are_taken(text, cursor):
     found = complete(text, min(cursor, len(text)), STORE)
     assert 0 <= found.start <= found.stop <= len(text)
     assert all(item.text.isprintable() for item in found.items)
-    check(text)
+    told = check(text)
+    assert told.message.isprintable()
+    assert len(told.message) < 600
 
 
 @pytest.mark.parametrize("name", [field.name for field in TABLE])
@@ -169,6 +171,8 @@ def test_every_value_offered_makes_a_filter(name):
         ("ip=1.2.3", State.ERROR, 'invalid IP address in filter: "1.2.3"', 3),
         ("verdict=x", State.ERROR, None, 8),
         ("latency>20", State.ERROR, "expected a duration such as 20ms or 1.5s, not `20`", 8),
+        (r'latency>"\x1b[2J"', State.ERROR, r"expected a duration such as 20ms or 1.5s, not `\x1b[2J`", 8),
+        ("x" * 4000 + "=1", State.ERROR, f"unknown field `{'x' * 64}...`; to find a text with `=`, quote it", 0),
         ("bytes>1x", State.ERROR, "expected a size such as 900, 1k or 2.5M, not `1x`", 6),
     ],
 )
