@@ -220,7 +220,6 @@ static __noinline int kafka_tell_request(struct scratch *s, struct connection *c
 	struct kafka_walk *w = &k->walk;
 	struct flow_record *record = &s->record;
 	__u64 time_ns = record->time_ns;
-	const char *topic = w->topic.text;
 	int refused;
 
 	if (!(w->program.flags & KAFKA_IS_TOLD))
@@ -238,9 +237,13 @@ static __noinline int kafka_tell_request(struct scratch *s, struct connection *c
 	if (w->is_untold || w->is_malformed || w->is_unresolved)
 		record->flags |= FLAG_L7_INCOMPLETE;
 	if (k->topic_at)
-		topic = (const char *)s->payload + (k->topic_at & (PAYLOAD_SIZE - 1));
-	add_text(s, 0, topic, w->topic.length);
-	add_text(s, 1, kafka_client_id(s, k), w->client_id_length);
+		add_loaded_text(s, 0, k->topic_at, w->topic.length);
+	else
+		add_text(s, 0, w->topic.text, w->topic.length);
+	if (k->client_id_at)
+		add_loaded_text(s, 1, k->client_id_at, w->client_id_length);
+	else
+		add_text(s, 1, w->client_id, w->client_id_length);
 	refused = tell_request(s, c, w->correlation);
 	record->time_ns = time_ns;
 	return refused;

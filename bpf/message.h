@@ -16,6 +16,7 @@
 #include "maps.h"
 
 #define TEXT_MAX 255
+#define LOADED_TEXT 32
 
 enum { FLOW_L3_L4 = 1, FLOW_L7 = 2 };
 enum { EVENT_DROP = 1, EVENT_TRACE = 4, EVENT_L7 = 129 };
@@ -130,6 +131,34 @@ static __always_inline void add_text(struct scratch *s, __u32 slot, const void *
 		return;
 	/* Behind `text` lies the rest of scratch, so the verifier needs no more than these two bounds. */
 	bpf_probe_read_kernel(record->text + used, length, source);
+	record->text_length[slot] = length;
+}
+
+/* The first octets of a word in memory, and zero behind them; every machine of ours is little-endian. */
+static __always_inline __u64 first_octets(__u64 word, __u32 size)
+{
+	return size >= sizeof(word) ? word : word & ((1ULL << 8 * size) - 1);
+}
+
+/* The same for a text that stands in scratch.payload: a short one is copied by words, which takes half of a call. */
+static __always_inline void add_loaded_text(struct scratch *s, __u32 slot, __u32 at, __u32 length)
+{
+	struct flow_record *record = &s->record;
+	const __u8 *lengths = record->text_length;
+	__u32 used = lengths[0] + lengths[1] + lengths[2] + lengths[3];
+	const __u64 *from = (const __u64 *)(s->payload + (at & (PAYLOAD_SIZE - 1)));
+	__u64 *to;
+
+	if (slot >= FLOW_TEXT_SLOTS || length > LOADED_TEXT || used > FLOW_TEXT_SIZE - LOADED_TEXT) {
+		add_text(s, slot, from, length);
+		return;
+	}
+	to = (__u64 *)(record->text + used);
+#pragma unroll
+	for (int i = 0; i < LOADED_TEXT / 8; i++) {
+		if (length > 8 * i)
+			to[i] = first_octets(from[i], length - 8 * i);
+	}
 	record->text_length[slot] = length;
 }
 

@@ -52,7 +52,7 @@ int kafka(struct __sk_buff *skb)
 	if (order.is_judged && !c->decision.revision)
 		policy_judge(&c->decision, &s->tuple, CLIENT, IPPROTO_TCP << 16 | 9092, 1);
 	judge_by_connection(s, c);
-	s->record.time_ns = order.time_ns;
+	s->record.time_ns = s->packet.time_ns = order.time_ns;
 	s->at = sizeof(order);
 	s->end = skb->len;
 	load_payload(skb, s);

@@ -84,8 +84,8 @@ class KernelKafka:
             self.results.append(self.order(ORDER_READ, side, data[start : start + FRAME_LIMIT], time_ns))
         return self.take()
 
-    def close(self, side: Side) -> list[Told]:
-        self.results.append(self.order(ORDER_ABANDON, side, b""))
+    def close(self, side: Side, time_ns: int) -> list[Told]:
+        self.results.append(self.order(ORDER_ABANDON, side, b"", time_ns))
         return self.take()
 
     def left(self, side: Side) -> int:
@@ -138,8 +138,8 @@ def load_tables(loaded: Object) -> None:
         table.update_batch(np.arange(len(rows), dtype="=u4").view("V4"), rows)
 
 
-def told(message: Message) -> Told:
-    """The columns that observer/rows.py writes of a message."""
+def told(message: Message, time_ns: int) -> Told:
+    """The columns that observer/rows.py writes of a message that a packet of this time made known."""
     assert message.kind is L7Kind.KAFKA
     present, flags = 0, Flags.L7_INCOMPLETE if message.incomplete else 0
     for value, bit in (
@@ -158,7 +158,7 @@ def told(message: Message) -> Told:
         (message.id or 0) & 0xFFFFFFFF,
         (message.code or 0) & 0xFFFF,
         (text[:one], text[one : one + two]),
-        message.time_ns,
+        time_ns,
         max(message.latency_ns or 0, 0),
         present,
         flags | (Flags.TEXT_CUT if cut else 0),
