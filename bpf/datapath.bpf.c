@@ -291,7 +291,7 @@ static __always_inline int take_packet(struct __sk_buff *skb)
 	c = track(skb, s, &told);
 	if (!c)
 		return TC_ACT_UNSPEC;
-	if (set->has_policy && c->decision.revision != set->revision)
+	if (c->decision.revision != set->revision)
 		judge(skb, s, c);
 	if (set->enforce && !set->replay) {
 		d = &c->directions[packet->sender & 1];

@@ -239,6 +239,10 @@ static __always_inline int policy_connection(struct __sk_buff *skb, struct scrat
 
 	if (!set)
 		return 0;
+	if (!set->has_policy) {
+		c->decision = (struct decision){ .revision = set->revision };
+		return 0;
+	}
 	if (s->tuple.protocol == IPPROTO_ICMP || s->tuple.protocol == IPPROTO_ICMPV6)
 		what = c->icmp_type; /* the request's */
 	return policy_judge(&c->decision, &s->tuple, c->client, s->tuple.protocol << 16 | what, set->revision);

@@ -15,9 +15,6 @@ import numpy as np
 from observer.datapath.libbpf import Object, Rows, new_map
 from observer.policy.compile import MapKind, PolicyMaps, PolicyTable
 
-FIRST_REVISION: Final = 1
-"""A connection of revision 0 has not been judged."""
-
 _FLAGS: Final = {
     MapKind.HASH: 0,
     MapKind.ARRAY: 1 << 12,  # BPF_F_INNER_MAP: of any number of entries
@@ -26,7 +23,7 @@ _FLAGS: Final = {
 
 
 def put_policy(datapath: Object, maps: PolicyMaps) -> None:
-    """Put the tables of a revision in place; it must be one more than the revision that holds.
+    """Put the tables of a revision in place; it must be one more than the revision that holds, and is never 0.
 
     DatapathError where the kernel refuses one; what holds is untouched then. The kernel itself waits here until no
     program uses a map that is replaced.
