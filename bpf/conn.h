@@ -280,6 +280,15 @@ static __always_inline void note_told(const struct packet *packet, struct direct
 	d->told_ns = packet->time_ns;
 }
 
+/* With its first octets a direction begins: behind its SYN, or where it was joined. */
+static __always_inline void synchronise(struct direction *d, __u32 sequence)
+{
+	if (d->synced)
+		return;
+	d->next_sequence = d->has_initial ? d->initial_sequence + 1 : sequence;
+	d->synced = 1;
+}
+
 /* The client is the server: what was guessed in mid-connection was wrong. */
 static __noinline void swap_roles(struct scratch *s, struct connection *c)
 {

@@ -65,10 +65,7 @@ static __always_inline int find_unread(struct scratch *s, struct direction *d)
 	s->end = packet->payload + packet->payload_length;
 	if (!size)
 		return SEGMENT_NOTHING;
-	if (!d->synced) {
-		d->next_sequence = d->has_initial ? d->initial_sequence + 1 : sequence;
-		d->synced = 1;
-	}
+	synchronise(d, sequence);
 	ahead = sequence - d->next_sequence;
 	if (ahead > 0)
 		return ahead > MAX_AHEAD ? SEGMENT_NOTHING : SEGMENT_BEHIND_HOLE;

@@ -138,13 +138,12 @@ static __always_inline int tells_of_hole(const struct packet *packet, struct con
 	struct direction *d = &c->directions[packet->sender & 1];
 	struct direction *other = &c->directions[!(packet->sender & 1)];
 	__u32 size = packet->payload_length + packet->payload_missing;
-	__s32 ahead = packet->sequence + !!(packet->tcp_flags & TCP_SYN) - d->next_sequence;
+	__u32 sequence = packet->sequence + !!(packet->tcp_flags & TCP_SYN);
+	__s32 ahead;
 
-	if (size && !d->synced) {
-		ahead = 0;
-		d->next_sequence = packet->sequence;
-		d->synced = 1;
-	}
+	if (size)
+		synchronise(d, sequence);
+	ahead = sequence - d->next_sequence;
 	if (size && ahead > 0 && !d->left)
 		d->left = packet->time_ns;
 	else if (ahead <= 0 && (__s32)(ahead + size) > 0)
