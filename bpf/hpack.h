@@ -84,6 +84,7 @@ enum hpack_purpose { FOR_INDEX, FOR_NAME, FOR_NAME_LENGTH, FOR_VALUE_LENGTH, FOR
 
 /* A header block while it is read: where in a field, and what its section said so far. */
 struct header_block {
+	struct hpack_key key; /* here, for the stack is short */
 	__u32 at; /* in scratch.payload */
 	__u32 until;
 	__u8 step;
@@ -181,7 +182,6 @@ static const char STATIC_PATH[TEXT_KEPT] = "/index.html"; /* its first octet is 
 /* What the callback needs; all that changes is in the block. */
 struct hpack {
 	struct scratch *s;
-	struct connection *c;
 	struct header_block *block;
 	struct hpack_table *table;
 };
@@ -206,6 +206,12 @@ static __always_inline void take_text(__u8 *target, __u32 size, const void *text
 	barrier_var(length);
 	if (length >= 1 && length <= size)
 		bpf_probe_read_kernel(target, length, text);
+}
+
+/* Whether the number of a field does not say it all. */
+static __always_inline int needs_text(const struct hpack_slot *slot)
+{
+	return slot->bits & SLOT_TEXT && slot->kind != FIELD_CONTENT_TYPE;
 }
 
 /* The section gets a field; `kept` octets of its `length` stand in `text`. As observer/l7/http2_head.py. */
@@ -241,7 +247,7 @@ static __always_inline int take_field(struct header_block *b, const struct hpack
 	if (b->seen & bit)
 		return 0;
 	b->seen |= bit;
-	if (slot->bits & SLOT_TEXT && !text) {
+	if (needs_text(slot) && !text) {
 		b->unknown = 1; /* its text was pushed out */
 		return 0;
 	}
@@ -322,10 +328,10 @@ static __always_inline int is_other(const struct hpack_table *table, __u32 index
 static __always_inline struct hpack_text *dynamic_text(struct hpack *h, __u32 index)
 {
 	__u32 number = h->table->inserted - (index - STATIC_SIZE);
-	struct hpack_key key = { .connection = h->c->number, .side = h->s->packet.sender,
-				 .slot = number & (TABLE_SLOTS - 1) };
-	struct hpack_text *text = bpf_map_lookup_elem(&hpack_texts, &key);
+	struct hpack_text *text;
 
+	h->block->key.slot = number & (TABLE_SLOTS - 1);
+	text = bpf_map_lookup_elem(&hpack_texts, &h->block->key);
 	return text && text->number == number ? text : NULL;
 }
 
@@ -347,7 +353,7 @@ static __noinline int indexed_field(struct hpack *h)
 		}
 	} else if ((entry = dynamic_slot(h, index))) {
 		slot = *entry;
-		if (slot.bits & SLOT_TEXT && (text = dynamic_text(h, index))) {
+		if (needs_text(&slot) && (text = dynamic_text(h, index))) {
 			length = text->length;
 			value = text->text;
 		}
@@ -537,6 +543,7 @@ static __noinline int end_value(struct hpack *h)
 		break;
 	case FIELD_CONTENT_TYPE:
 		slot.number = content_type_number(b->value, b->length);
+		slot.bits |= SLOT_TEXT; /* for user space, should it go on */
 		break;
 	case FIELD_GRPC_STATUS:
 		slot.number = grpc_status_number(b->value, b->length);
@@ -548,11 +555,9 @@ static __noinline int end_value(struct hpack *h)
 		table->slots[number & (TABLE_SLOTS - 1)] = slot;
 		table->inserted = number + 1 ? number + 1 : TABLE_SLOTS * 2;
 		if (slot.bits & SLOT_TEXT) {
-			struct hpack_key key = { .connection = h->c->number, .side = h->s->packet.sender };
-
-			key.slot = number & (TABLE_SLOTS - 1);
+			b->key.slot = number & (TABLE_SLOTS - 1);
 			b->number = number;
-			bpf_map_update_elem(&hpack_texts, &key, &b->number, BPF_ANY);
+			bpf_map_update_elem(&hpack_texts, &b->key, &b->number, BPF_ANY);
 		}
 	}
 	return take_field(b, &slot, b->value, b->length, VALUE_SIZE);
@@ -658,7 +663,7 @@ static __always_inline void put_octet(struct header_block *b, __u8 octet)
 	place += step >> 16 & 1
 
 /* Octets of a Huffman string: the one that was read, or as many as HUFFMAN_OCTETS from it on. */
-static __always_inline void huffman_octets(struct hpack *h, __u32 at)
+static __noinline int huffman_octets(struct hpack *h, __u32 at)
 {
 	struct header_block *b = h->block;
 	const __u8 *octets = h->s->payload + (at & (PAYLOAD_SIZE - 1));
@@ -682,6 +687,7 @@ static __always_inline void huffman_octets(struct hpack *h, __u32 at)
 		b->step = STEP_MALFORMED;
 	else if (!b->left)
 		b->step = STEP_USE_VALUE;
+	return 0;
 }
 #undef HUFFMAN_NIBBLE
 
@@ -725,6 +731,7 @@ static __always_inline void pass_string(struct hpack *h, __u32 at)
 	b->left -= size;
 }
 
+/* The callback of a bpf_loop over the octets from block.at to block.until in scratch.payload. */
 static long hpack_octet(__u32 i, void *context)
 {
 	struct hpack *h = context;
@@ -796,16 +803,4 @@ static long hpack_octet(__u32 i, void *context)
 	if (b->step == STEP_USE_VALUE)
 		end_value(h);
 	return b->step == STEP_MALFORMED;
-}
-
-/* Read the octets of a header block that stand in scratch.payload from `at` to `until`. */
-__noinline int hpack_read(struct scratch *s, struct connection *c, struct header_block *block,
-			  struct hpack_table *table)
-{
-	struct hpack h = { s, c, block, table };
-
-	if (!s || !c || !block || !table || block->until > PAYLOAD_SIZE || block->at > block->until)
-		return 0;
-	bpf_loop(block->until - block->at, hpack_octet, &h, 0);
-	return 0;
 }

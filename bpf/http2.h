@@ -81,6 +81,8 @@ struct http2_work {
 	__u32 result; /* READ_* */
 	__u32 to_do;  /* what came asks for */
 	__u32 stream; /* of it */
+	struct hpack_key key; /* of the side that sends, for tables and blocks; keys are here, for the stack is short */
+	struct pending_key stream_key;
 	__u8 head[HEAD_SIZE + 7];
 	struct hpack_table fresh; /* empty */
 	struct pending unseen;	  /* a request that was not seen */
@@ -270,7 +272,7 @@ static __always_inline int http2_detect(struct __sk_buff *skb, struct scratch *s
 }
 
 /* Give the texts of a request to the record: http2_head.texts_of. */
-static __always_inline void add_texts(struct scratch *s, struct header_block *b)
+static __noinline int add_texts(struct scratch *s, struct header_block *b)
 {
 	const __u8 *host = b->authority_length ? b->authority : b->host;
 	__u32 host_length = b->authority_length ?: b->host_length;
@@ -289,6 +291,7 @@ static __always_inline void add_texts(struct scratch *s, struct header_block *b)
 		add_text(s, 3, "https", 5);
 	else if (has_protocol)
 		add_text(s, 3, "http", 4);
+	return 0;
 }
 
 /* record.HttpMethod, as they are sent. */
@@ -312,8 +315,8 @@ static __always_inline int put_text(__u8 *target, __u16 *size, __u32 limit, cons
 	return 0;
 }
 
-/* Judge the request: Tagger.request. What was cut, or is needed and unknown, makes it unreadable. */
-static __always_inline void http2_judge(struct scratch *s, struct connection *c, struct header_block *b)
+/* What policy looks at: Tagger.request. What was cut, or is needed and unknown, makes a request unreadable. */
+static __noinline int fill_request(struct scratch *s, struct header_block *b)
 {
 	struct http_request *request = &s->request;
 	__u32 host_length = b->authority_length ?: b->host_length, target_length = b->path_length, method = b->method;
@@ -335,7 +338,7 @@ static __always_inline void http2_judge(struct scratch *s, struct connection *c,
 	if (s->record.flags & FLAG_L7_INCOMPLETE && (!method || !target_length || !host_length))
 		unreadable = 1;
 	request->unreadable = unreadable;
-	policy_http(request, &c->decision, &s->judgement);
+	return 0;
 }
 
 /* A request, or its trailers: http2_streams.Streams._asked. */
@@ -372,18 +375,28 @@ static __always_inline int http2_asked(struct scratch *s, struct connection *c, 
 	__builtin_memset(stream, 0, sizeof(*stream));
 	stream->grpc_status = STATUS_NONE;
 	stream->web = b->content_type == CONTENT_GRPC_WEB;
-	if (c->decision.egress_l7 | c->decision.ingress_l7)
-		http2_judge(s, c, b);
+	if (c->decision.egress_l7 | c->decision.ingress_l7) {
+		fill_request(s, b);
+		policy_http(&s->request, &c->decision, &s->judgement);
+	}
 	return tell_request(s, c, b->stream) ? READ_REFUSED : READ;
 }
 
+/* The request of a stream, if it waits; work.stream_key is its key. */
+static __always_inline struct pending *find_pending(struct connection *c, struct http2_work *work, __u32 stream)
+{
+	work->stream_key.connection = c->number;
+	work->stream_key.id = stream;
+	return bpf_map_lookup_elem(&pending_requests, &work->stream_key);
+}
+
 /* Tell the response of a stream as far as it came; `keep`: more of it follows. */
-static __always_inline void tell_answer(struct scratch *s, struct connection *c, struct pending *pending, __u32 stream,
-					int keep)
+static __always_inline void tell_answer(struct scratch *s, struct connection *c, struct http2_work *work,
+					struct pending *pending, int keep)
 {
 	struct http2_stream *state = (struct http2_stream *)pending->parser;
-	struct pending_key key = { .connection = c->number, .id = stream };
 	struct flow_record *record = &s->record;
+	__u32 stream = work->stream_key.id;
 
 	begin_message(s);
 	record->l7_kind = pending->l7_kind;
@@ -403,7 +416,7 @@ static __always_inline void tell_answer(struct scratch *s, struct connection *c,
 		record->flags |= FLAG_L7_INCOMPLETE;
 	state->told = 1;
 	if (state->no_request)
-		bpf_map_delete_elem(&pending_requests, &key);
+		bpf_map_delete_elem(&pending_requests, &work->stream_key);
 	tell_response(s, c, stream, keep);
 }
 
@@ -411,8 +424,7 @@ static __always_inline void tell_answer(struct scratch *s, struct connection *c,
 static __always_inline int http2_answered(struct scratch *s, struct connection *c, struct http2_work *work)
 {
 	struct header_block *b = &work->block;
-	struct pending_key key = { .connection = c->number, .id = b->stream };
-	struct pending *pending = bpf_map_lookup_elem(&pending_requests, &key);
+	struct pending *pending = find_pending(c, work, b->stream);
 	int begins = b->seen >> FIELD_STATUS & 1, has_status = b->seen >> FIELD_GRPC_STATUS & 1, is_known = !!pending;
 	struct http2_stream *state;
 
@@ -451,16 +463,16 @@ static __always_inline int http2_answered(struct scratch *s, struct connection *
 		if (b->seen & 1 << FIELD_GRPC_STATUS || b->grpc_status != STATUS_NONE)
 			state->grpc_status = b->grpc_status;
 		if (b->end_stream || (begins && pending->l7_kind != KIND_GRPC)) {
-			tell_answer(s, c, pending, b->stream, !b->end_stream);
+			tell_answer(s, c, work, pending, !b->end_stream);
 			if (is_known || b->end_stream)
 				return READ;
 		}
 		if (!is_known)
-			bpf_map_update_elem(&pending_requests, &key, pending, BPF_ANY);
+			bpf_map_update_elem(&pending_requests, &work->stream_key, pending, BPF_ANY);
 		return READ;
 	}
 	if (b->end_stream)
-		bpf_map_delete_elem(&pending_requests, &key);
+		bpf_map_delete_elem(&pending_requests, &work->stream_key);
 	return READ;
 }
 
@@ -482,10 +494,10 @@ static __always_inline void swap_ends(struct flow_record *record)
 }
 
 /* A stream ends without (the rest of) its answer: a response is told all the same. */
-static __noinline int end_stream(struct scratch *s, struct connection *c, __u32 stream, int unanswered_only)
+static __noinline int end_stream(struct scratch *s, struct connection *c, struct http2_work *work, __u32 stream,
+				 int unanswered_only)
 {
-	struct pending_key key = { .connection = c->number, .id = stream };
-	struct pending *pending = bpf_map_lookup_elem(&pending_requests, &key);
+	struct pending *pending = find_pending(c, work, stream);
 	struct http2_stream *state;
 
 	if (!pending)
@@ -494,12 +506,12 @@ static __noinline int end_stream(struct scratch *s, struct connection *c, __u32 
 	if (unanswered_only && state->answered)
 		return 0;
 	if (state->told) {
-		bpf_map_delete_elem(&pending_requests, &key);
+		bpf_map_delete_elem(&pending_requests, &work->stream_key);
 		return 0;
 	}
 	if (s->packet.sender == CLIENT)
 		swap_ends(&s->record);
-	tell_answer(s, c, pending, stream, 0);
+	tell_answer(s, c, work, pending, 0);
 	if (s->packet.sender == CLIENT)
 		swap_ends(&s->record);
 	return 0;
@@ -508,6 +520,7 @@ static __noinline int end_stream(struct scratch *s, struct connection *c, __u32 
 struct going_away {
 	struct scratch *s;
 	struct connection *c;
+	struct http2_work *work;
 	__u32 first;
 };
 
@@ -515,15 +528,15 @@ static long end_unseen(__u32 i, void *context)
 {
 	struct going_away *g = context;
 
-	end_stream(g->s, g->c, g->first + 2 * i, 1);
+	end_stream(g->s, g->c, g->work, g->first + 2 * i, 1);
 	return 0;
 }
 
 /* 6.8: the server will not look at the requests after `last`. */
-static __noinline int http2_go_away(struct scratch *s, struct connection *c, __u32 last)
+static __noinline int http2_go_away(struct scratch *s, struct connection *c, struct http2_work *work, __u32 last)
 {
 	struct http2_connection *state = (struct http2_connection *)c->parser;
-	struct going_away g = { s, c, (last + 1) | 1 };
+	struct going_away g = { s, c, work, (last + 1) | 1 };
 	__u32 newest = state->newest;
 
 	if (s->packet.sender == CLIENT) /* is about pushes */
@@ -552,15 +565,14 @@ static __always_inline struct hpack_table *http2_table(struct scratch *s, struct
 						       struct http2_work *work)
 {
 	struct http2_side *side = http2_side(c, s->packet.sender);
-	struct hpack_key key = { .connection = c->number, .side = s->packet.sender };
-	struct hpack_table *table = bpf_map_lookup_elem(&hpack_tables, &key);
+	struct hpack_table *table = bpf_map_lookup_elem(&hpack_tables, &work->key);
 
 	if (table && side->bits & SIDE_HAS_TABLE)
 		return table;
 	work->fresh.late = !!(side->bits & (SIDE_LATE | SIDE_HAS_TABLE));
 	side->bits |= SIDE_HAS_TABLE;
-	bpf_map_update_elem(&hpack_tables, &key, &work->fresh, BPF_ANY);
-	return bpf_map_lookup_elem(&hpack_tables, &key);
+	bpf_map_update_elem(&hpack_tables, &work->key, &work->fresh, BPF_ANY);
+	return bpf_map_lookup_elem(&hpack_tables, &work->key);
 }
 
 /* Insertions of the side that sends were not seen. */
@@ -598,34 +610,41 @@ __noinline int http2_section(struct scratch *s, struct connection *c, struct htt
 }
 
 /* The fragment of the block that this frame holds is over. */
-static __always_inline void end_fragment(struct http2 *h, struct http2_side *side)
+static __always_inline void end_fragment(struct connection *c, struct http2_work *work, struct http2_side *side,
+					 __u8 sender)
 {
 	side->state = STATE_FRAME;
-	h->c->directions[h->s->packet.sender & 1].left = side->head[0];
-	if (h->work->block.last)
-		h->work->to_do = DO_SECTION;
+	c->directions[sender & 1].left = side->head[0];
+	if (work->block.last)
+		work->to_do = DO_SECTION;
 }
 
-/* Octets of a header block, as many as there are. */
-static __noinline int http2_block(struct http2 *h, __u32 at)
+/* Octets of a header block, as many as there are. Global, so that the verifier reads it once. */
+__noinline int http2_block(struct scratch *s, struct connection *c, struct http2_work *work, __u32 at)
 {
-	struct scratch *s = h->s;
-	struct header_block *b = &h->work->block;
-	struct http2_side *side = http2_side(h->c, s->packet.sender);
-	struct hpack_table *table = http2_table(s, h->c, h->work);
-	__u32 size = s->loaded - at;
+	struct hpack h = { .s = s };
+	struct header_block *b;
+	struct http2_side *side;
+	__u32 size;
 
-	if (!table)
+	if (!s || !c || !work || at >= s->loaded || s->loaded > PAYLOAD_SIZE)
+		return READ;
+	h.table = http2_table(s, c, work);
+	if (!h.table)
 		return READ_OPAQUE;
+	side = http2_side(c, s->packet.sender);
+	h.block = b = &work->block;
+	size = s->loaded - at;
 	if (size > side->rest)
 		size = side->rest;
+	b->key = work->key;
 	b->at = at;
 	b->until = at + size;
-	hpack_read(s, h->c, b, table);
+	bpf_loop(size, hpack_octet, &h, 0);
 	s->at += size;
 	side->rest -= size;
 	if (!side->rest)
-		end_fragment(h, side);
+		end_fragment(c, work, side, s->packet.sender);
 	return READ;
 }
 
@@ -642,15 +661,14 @@ static __always_inline int interrupts(struct http2 *h, const struct http2_side *
 static __always_inline void http2_data_ends(struct http2 *h, struct http2_side *side, __u32 stream)
 {
 	struct direction *d = &h->c->directions[SERVER];
-	struct pending_key key = { .connection = h->c->number, .id = stream };
-	struct pending *pending = bpf_map_lookup_elem(&pending_requests, &key);
+	struct pending *pending = find_pending(h->c, h->work, stream);
 	struct http2_stream *state;
 
 	if (!pending)
 		return;
 	state = (struct http2_stream *)pending->parser;
 	if (state->told || pending->l7_kind != KIND_GRPC) {
-		bpf_map_delete_elem(&pending_requests, &key);
+		bpf_map_delete_elem(&pending_requests, &h->work->stream_key);
 		return;
 	}
 	state->incomplete |= state->web;
@@ -727,14 +745,15 @@ static __noinline int http2_frame(struct http2 *h)
 	side->rest = size - padding;
 	b->last = !!(flags & END_HEADERS);
 	if (!side->rest)
-		end_fragment(h, side);
+		end_fragment(c, work, side, s->packet.sender);
 	return READ;
 }
 
 /* An octet of a frame header that is cut over segments, or all of one; 1 where there is enough of it to go on. */
-static __always_inline int gather_head(struct http2 *h, struct http2_side *side, __u32 at)
+static __noinline int gather_head(struct http2 *h, __u32 at)
 {
 	struct scratch *s = h->s;
+	struct http2_side *side = http2_side(h->c, s->packet.sender);
 	__u8 *head = h->work->head;
 	const __u8 *payload = s->payload + (at & (PAYLOAD_SIZE - 1));
 	__u32 available = s->loaded - at, have = side->have, size;
@@ -838,7 +857,7 @@ static long http2_step(__u32 i, void *context)
 	}
 	switch (side->state) {
 	case STATE_FRAME:
-		if (!gather_head(h, side, at))
+		if (!gather_head(h, at))
 			return 0;
 		if (interrupts(h, side)) {
 			work->result = http2_faulty(h->c) ?: http2_section(s, h->c, work, 1);
@@ -848,7 +867,7 @@ static long http2_step(__u32 i, void *context)
 		work->result = http2_frame(h);
 		break;
 	case STATE_BLOCK:
-		work->result = http2_block(h, at);
+		work->result = http2_block(s, h->c, work, at);
 		break;
 	case STATE_LAST:
 		s->at++;
@@ -865,28 +884,29 @@ static long http2_step(__u32 i, void *context)
 	if (work->to_do == DO_SECTION)
 		work->result = http2_section(s, h->c, work, 0);
 	else if (work->to_do == DO_END_STREAM)
-		end_stream(s, h->c, work->stream, 0);
+		end_stream(s, h->c, work, work->stream, 0);
 	else if (work->to_do == DO_GO_AWAY)
-		http2_go_away(s, h->c, work->stream);
+		http2_go_away(s, h->c, work, work->stream);
 	work->to_do = DO_NOTHING;
 	return work->result != READ;
 }
 
 /* Go on with a header block that was cut; without what came before, the rest of it is passed over. */
-static __always_inline void restore_block(struct http2 *h, struct http2_side *side, const struct hpack_key *key)
+static __noinline int restore_block(struct scratch *s, struct connection *c, struct http2_work *work)
 {
-	struct kept_block *kept = bpf_map_lookup_elem(&http2_blocks, key);
+	struct http2_side *side = http2_side(c, s->packet.sender);
+	struct kept_block *kept = bpf_map_lookup_elem(&http2_blocks, &work->key);
 
 	if (kept) {
-		bpf_probe_read_kernel(&h->work->block, BLOCK_KEPT, kept);
-		return;
+		bpf_probe_read_kernel(&work->block, BLOCK_KEPT, kept);
+		return 0;
 	}
 	side->bits &= ~SIDE_IN_BLOCK;
 	if (side->state == STATE_BLOCK) {
 		side->state = STATE_FRAME;
-		h->c->directions[h->s->packet.sender & 1].left = side->rest + side->head[0];
+		c->directions[s->packet.sender & 1].left = side->rest + side->head[0];
 	}
-	http2_lose(h->s, h->c, h->work);
+	return http2_lose(s, c, work);
 }
 
 __noinline int http2_read(struct __sk_buff *skb, struct scratch *s, struct connection *c)
@@ -894,21 +914,18 @@ __noinline int http2_read(struct __sk_buff *skb, struct scratch *s, struct conne
 	__u32 zero = 0;
 	struct http2_work *work = bpf_map_lookup_elem(&http2_works, &zero);
 	struct http2 h = { skb, s, c, work };
-	struct http2_side *side;
-	struct hpack_key key = {};
 
 	if (!s || !c || !work)
 		return READ_HAND_OVER;
-	side = http2_side(c, s->packet.sender);
-	key.connection = c->number;
-	key.side = s->packet.sender;
+	work->key.connection = c->number;
+	work->key.side = s->packet.sender;
 	work->base = s->at;
 	work->result = READ;
 	work->to_do = DO_NOTHING;
-	if (side->bits & SIDE_IN_BLOCK)
-		restore_block(&h, side, &key);
+	if (http2_side(c, s->packet.sender)->bits & SIDE_IN_BLOCK)
+		restore_block(s, c, work);
 	bpf_loop(MAX_STEPS, http2_step, &h, 0);
-	if (side->bits & SIDE_IN_BLOCK && work->result == READ)
-		bpf_map_update_elem(&http2_blocks, &key, &work->block, BPF_ANY);
+	if (http2_side(c, s->packet.sender)->bits & SIDE_IN_BLOCK && work->result == READ)
+		bpf_map_update_elem(&http2_blocks, &work->key, &work->block, BPF_ANY);
 	return work->result;
 }

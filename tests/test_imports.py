@@ -42,6 +42,7 @@ STREET = [
         "observer.datapath.maps",
         "observer.datapath.fill",
         "observer.datapath.policy_maps",
+        "observer.datapath.http2_state",
         "observer.datapath.complete",
         "observer.datapath.replay",
     },

@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple, Protocol
 import numpy as np
 
 from observer.conntrack import Connection
+from observer.datapath import http2_state
 from observer.datapath.handed import Handed, Reason, Speaks, read_snapshots
 from observer.decode import Packets
 from observer.extra import Extra
@@ -23,6 +24,7 @@ from observer.identity.endpoints import EndpointTable, IpCache
 from observer.l7.detect import Detected
 from observer.l7.http1 import TRAILER_LIMIT, Http1
 from observer.l7.http1_stream import State
+from observer.l7.http2 import Http2
 from observer.l7.message import Message, Side
 from observer.losses import Losses
 from observer.pipeline import Pipeline, Sink
@@ -138,8 +140,9 @@ class Completion:
         losses: Losses,
         pending: Table,
         words: Table,
+        http2: http2_state.Maps | None = None,
     ) -> None:
-        """`pending` is the map pending_requests, `words` the map let_go."""
+        """`pending` is the map pending_requests, `words` the map let_go, `http2` what is known of dynamic tables."""
         self._waiting = Waiting(endpoints.table, losses)
         self._conntrack = Handed(losses)
         self._conntrack.opened = self._opened
@@ -149,6 +152,7 @@ class Completion:
         )
         self._pending = pending
         self._words = words
+        self._http2 = http2
         # Names of both ends of the kernel's connections, as they were when each began: client's, server's.
         self._named: OrderedDict[int, tuple[tuple[str, ...], tuple[str, ...]]] = OrderedDict()
 
@@ -219,9 +223,23 @@ class Completion:
                 parser.resume(side, *http_state(head["parser"][side].tolist(), int(head["left"][side])))
             first, last = int(head["shared"][1]), int(head["shared"][0])
             parser.asked(self._asked(connection.number, range(first, last)))
+        elif isinstance(parser, Http2):
+            http2_state.resume(
+                parser, connection.number, head, self._http2, lambda stream: self._stream(connection.number, stream)
+            )
         else:
             parser.gap(Side.CLIENT, 1)
             parser.gap(Side.SERVER, 1)
+
+    def _stream(self, number: int, stream: int) -> tuple[Message, bytes] | None:
+        """The request of an HTTP/2 stream that waits in the kernel, and what its parser knew of the response."""
+        value = self._pending.get(PENDING_KEY.pack(number, stream, 0))
+        if value is None:
+            return None
+        pending = np.frombuffer(value, PENDING)[0]
+        request = waiting_request(pending)
+        request.id = stream
+        return request, pending["parser"].tobytes()
 
     def _asked(self, number: int, ids: range) -> list[Message]:
         """The requests that wait in the kernel, in their order."""

@@ -20,6 +20,7 @@ import numpy as np
 from observer.datapath.complete import Completion
 from observer.datapath.fill import fill
 from observer.datapath.handed import lengthened
+from observer.datapath.http2_state import Maps
 from observer.datapath.libbpf import Object, Runner
 from observer.datapath.losses import count_losses
 from observer.datapath.maps import Settings
@@ -104,6 +105,7 @@ class Replay:
             losses=self.losses,
             pending=self._object.map("pending_requests"),
             words=self._object.map("let_go"),
+            http2=Maps(self._object.map("hpack_tables"), self._object.map("hpack_texts")),
         )
         self._time_ns = 0
 

@@ -7,6 +7,7 @@ streams and not what the fields mean.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final, TypeAlias
 
 from observer.l7.huffman import HuffmanError, huffman_decode
@@ -81,6 +82,12 @@ class HpackDecoder:
         self.changes += 1
         self._entries.clear()
         self._size = 0
+
+    def resume(self, entries: Iterable[Field]) -> None:
+        """Take the entries, oldest first, of one who has listened so far; older ones are unknown."""
+        self.lose()
+        self._entries += entries
+        self._size = sum(len(name or b"") + len(value or b"") + ENTRY_OVERHEAD for name, value in self._entries)
 
     def decode(self, block: bytes, *, whole: bool = True) -> list[Field]:
         """The fields of one header block, in order; HpackError when it is malformed, and the table is lost.

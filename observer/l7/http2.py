@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Final
 
 from observer.l7.hpack import HpackDecoder, HpackError
-from observer.l7.http2_direction import Direction, State
+from observer.l7.http2_direction import NOT_KEPT, Direction, Place, State
 from observer.l7.http2_frames import (
     END_HEADERS,
     END_STREAM,
@@ -80,6 +80,23 @@ class Http2:
         if upgraded_by is not None:
             self._streams.upgraded(upgraded_by)
             self._begin(self._directions[SERVER])
+
+    @property
+    def streams(self) -> Streams:
+        """What is remembered of the streams: whoever goes on for another reader tells them what that one knew."""
+        return self._streams
+
+    def resume(self, side: Side, place: Place) -> None:
+        """Go on in a side where another reader has stopped."""
+        direction = self._directions[side]
+        if place.state is START:
+            direction.buffer += place.buffer
+            return
+        direction.state, direction.left = place.state, place.left
+        direction.kind, direction.flags, direction.stream = _DATA, END_STREAM if place.ends else 0, place.ends
+        direction.buffer += place.buffer
+        direction.hpack.resume(place.entries)
+        direction.resumed = True
 
     def feed(self, side: Side, data: bytes, time_ns: int) -> list[Message]:
         """Take the next bytes of a side and give the messages that they complete."""
@@ -369,6 +386,8 @@ class Http2:
         except HpackError:
             self._faulty("malformed header block")
             return None
+        if direction.resumed:
+            fields = [field for field in fields if field[0] != NOT_KEPT[0]]
         section = read_section(fields, hpack.cut, self._losses)
         if hpack.changes == changes and section.sound and len(block) <= SECTION_SIZE:
             if direction.sections_of != changes or len(direction.sections) >= SECTIONS_LIMIT:

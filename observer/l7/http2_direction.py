@@ -6,8 +6,10 @@ State that http2.py moves on; nothing here reads bytes (RFC 9113, 4 and 6).
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
+from typing import Final, NamedTuple
 
-from observer.l7.hpack import HpackDecoder
+from observer.l7.hpack import Field, HpackDecoder
 from observer.l7.http2_frames import FrameSearch
 from observer.l7.http2_head import Section
 from observer.l7.message import Side
@@ -27,12 +29,27 @@ class State(enum.IntEnum):
     SEARCH = enum.auto()  # position lost: look for the next frame
 
 
+NOT_KEPT: Final[Field] = (b"", b"")
+"""An entry that another reader knew, and that no message is made of."""
+
+
+class Place(NamedTuple):
+    """Where another reader of a side has stopped."""
+
+    state: State  # START, FRAME or SKIP
+    left: int = 0  # octets of a payload that nobody reads
+    ends: int = 0  # the stream that ends with them
+    buffer: bytes = b""  # the beginning of a frame header, or of the preface
+    entries: Sequence[Field] = ()  # of the dynamic table, oldest first, NOT_KEPT among them
+
+
 class Direction:
     """One side's place in its bytes."""
 
     __slots__ = (
         "block", "block_end_stream", "block_missing", "block_promised", "block_stream", "buffer", "flags", "hpack",
-        "kind", "left", "missing", "padding", "search", "sections", "sections_of", "side", "state", "stream", "time_ns",
+        "kind", "left", "missing", "padding", "resumed", "search", "sections", "sections_of", "side", "state", "stream",
+        "time_ns",
     )  # fmt: skip
 
     def __init__(self, side: Side) -> None:
@@ -42,6 +59,7 @@ class Direction:
         self.buffer = bytearray()  # an unfinished frame header or payload
         self.search = FrameSearch()
         self.hpack = HpackDecoder(late=True)
+        self.resumed = False  # its table may have entries that were not kept
         # Of the frame whose payload is being read:
         self.kind = self.flags = self.stream = self.left = self.padding = 0
         self.missing = False  # octets of the payload are not in `buffer`

@@ -8,7 +8,7 @@ octets of frames and no tables.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from observer.l7.grpc import GrpcCall, is_grpc
 from observer.l7.http2_head import Section, method_of, texts_of
@@ -54,6 +54,16 @@ def error_name(code: int) -> str:
     return ERROR_CODES[code] if code < len(ERROR_CODES) else str(code)
 
 
+class Answer(NamedTuple):
+    """A response as far as another reader has heard it."""
+
+    answered: bool
+    told: bool
+    code: int | None
+    incomplete: bool
+    grpc_status: int | None
+
+
 class _Stream:
     """One request and its response, as far as they were seen."""
 
@@ -92,6 +102,21 @@ class Streams:
         """Stream 1 is an HTTP/1.1 request that asked for h2c (RFC 7540, 3.2)."""
         self._newest = 1
         self._remember(1, _Stream(request, self._epochs), len(request.head))
+
+    def resume(self, newest: int) -> None:
+        """Go on where another reader has stopped: `newest` is the last stream that the client opened."""
+        self._newest = newest
+
+    def resume_stream(self, number: int, request: Message | None, content_type: bytes, answer: Answer) -> None:
+        """Take a stream that waits for the rest of its response; messages in its bodies are not counted any more."""
+        stream = _Stream(request, self._epochs)
+        stream.answered, stream.told, stream.code, stream.incomplete = answer[:4]
+        if content_type:
+            stream.call = GrpcCall(request.texts[0] if request is not None else b"", content_type)
+            stream.call.lose(CLIENT)
+            stream.call.lose(SERVER)
+            stream.call.status = answer.grpc_status
+        self._remember(number, stream, 0)
 
     def section(
         self, side: Side, number: int, section: Section, end_stream: bool, time_ns: int, out: list[Message]

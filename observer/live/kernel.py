@@ -20,6 +20,7 @@ from observer.datapath.attach import Attachments, Way
 from observer.datapath.btf import kernel_enum
 from observer.datapath.complete import Completion
 from observer.datapath.fill import fill
+from observer.datapath.http2_state import Maps
 from observer.datapath.interfaces import Changes
 from observer.datapath.libbpf import Link, Object
 from observer.datapath.losses import count_losses
@@ -93,6 +94,7 @@ class KernelCapture:
                 losses=self._losses,
                 pending=datapath.map("pending_requests"),
                 words=datapath.map("let_go"),
+                http2=Maps(datapath.map("hpack_tables"), datapath.map("hpack_texts")),
             )
             self._order = Order(lambda records, extras: store.append(records, extras, node))
             self.shortfall, self._words = self._trace_drops(datapath, stack)

@@ -6,15 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from observer.losses import Losses
 from observer.record import Flags, L7Type, Present
-from observer.sources.pcap import open_capture
-from tests.datapath.both import differences, in_kernel, in_python, stored
 from tests.datapath.http2_kernel import Connection, Kernel, Told, by_python_unclosed
 from tests.l7.http2_bytes import CALL, GET, GRPC_OK, HELLO, PING, SETTINGS, Sender, data, frame, message
 from tests.l7.test_http2 import TABLE, h2_transcript
 from tests.l7.transcripts import CLIENT, SERVER, Transcript, pieces
-from tests.test_fixtures import CAPTURES, PCAPS
 
 JOINED = {
     "joined in the middle: the client's frames",
@@ -220,14 +216,6 @@ def test_texts_of_any_length(kernel, size, huffman):
     assert told == by_python_unclosed(transcript)
     assert len(told) == 2
     assert bool(told[0].flags & Flags.TEXT_CUT) == (size > 254)
-
-
-@pytest.mark.ebpf
-@pytest.mark.parametrize("name", [name for name in CAPTURES if name.startswith(("grpc", "http2"))])
-def test_captures_are_read_alike(name):
-    with open_capture(PCAPS / f"{name}.pcap", Losses()) as capture:
-        batches = list(capture.frames())
-    assert differences(stored(in_kernel(batches)), stored(in_python(batches))) == ([], [])
 
 
 @pytest.mark.ebpf
