@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from observer.policy.classes import set_bits
+from observer.policy.bits import set_bits
 from observer.policy.regex import Byte, Choice, Edge, Node, Repeat, Then
 
 MASK_BITS: Final = 64

@@ -8,12 +8,13 @@ same named ports. It knows no map layouts.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
 from observer.errors import PolicyError
 from observer.identity.endpoints import IPV4_START, MAPPED, IpCache
+from observer.policy.bits import mask_of, set_bits
 from observer.policy.engine import Engine
 from observer.policy.model import CidrRule, Peers
 from observer.policy.selector import Selector
@@ -134,8 +135,8 @@ class _Questions:
             known = self._known[seen_by_matcher] = _Answers(
                 endpoint.managed,
                 matcher.is_host(number),
-                _mask(matcher.selects(subject, number) for subject in self._subjects),
-                _mask(not peers.cidrs and matcher.is_peer(peers, number, family, bytes(16)) for peers in self.peers),
+                mask_of(matcher.selects(subject, number) for subject in self._subjects),
+                mask_of(not peers.cidrs and matcher.is_peer(peers, number, family, bytes(16)) for peers in self.peers),
                 frozenset(port for port in endpoint.named_ports if port[0] in self._names),
             )
         return known
@@ -214,21 +215,20 @@ class _Sweep:
         prefix = network, length
         changed: list[tuple[int, int]] = []
         for index, rule in self.starts.get(prefix, ()):
-            self._count(changed, index, id(rule), 1)
+            self._turn(changed, index, id(rule), on=True)
         for index, rule in self.stops.get(prefix, ()):
-            self._count(changed, index, id(rule), -1)
+            self._turn(changed, index, id(rule), on=False)
         number = self.claims.get(prefix, parent.endpoint if parent is not None else self.cache.world(self.family))
         answers = self.questions.answers(number, self.family)
         if self.mask and self.engine.matcher.outside(number):
             answers = replace(answers, peers=answers.peers | self.mask)
         return _Open(network, length, network, number, answers, changed)
 
-    def _count(self, changed: list[tuple[int, int]], index: int, rule: int, by: int) -> None:
+    def _turn(self, changed: list[tuple[int, int]], index: int, rule: int, *, on: bool) -> None:
         """Let a CIDR rule of some peers begin or end; one that is excepted already does not end twice."""
-        if (by > 0) == ((index, rule) in self.holding):
-            return
-        changed.append((index, rule))
-        self._flip(index, rule)
+        if on != ((index, rule) in self.holding):
+            changed.append((index, rule))
+            self._flip(index, rule)
 
     def _flip(self, index: int, rule: int) -> None:
         if (index, rule) in self.holding:
@@ -279,19 +279,3 @@ class _Sweep:
 
 def _prefix(network: int, length: int) -> _Prefix:
     return network >> (128 - length) << (128 - length), length
-
-
-def _mask(bits: Iterable[bool]) -> int:
-    """Bits as a number, the first one the lowest."""
-    return int("".join("1" if bit else "0" for bit in bits)[::-1] or "0", 2)
-
-
-def set_bits(number: int) -> list[int]:
-    """Which bits are set, ascending."""
-    text = bin(number)[:1:-1]
-    out = []
-    at = text.find("1")
-    while at >= 0:
-        out.append(at)
-        at = text.find("1", at + 1)
-    return out

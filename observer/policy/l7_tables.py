@@ -7,11 +7,12 @@ The L7 rules of a half, as engine.py lists them, enter; the number of their set 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
 from observer.errors import PolicyError
 from observer.policy.automaton import DEAD, MASK_BITS, Automaton, TooLargeError, from_target, union
+from observer.policy.bits import mask_of
 from observer.policy.engine import Engine, L7Rules
 from observer.policy.http_rules import HttpRule, Pattern
 from observer.policy.kafka_rules import TOPIC_KEYS, KafkaRule
@@ -142,8 +143,8 @@ class L7Tables:
         return SET.pack(
             (1 << len(http)) - 1,
             (1 << len(kafka)) - 1,
-            _mask(rule == HttpRule() for _, rule in http),
-            _mask(not rule.topic for rule in asked),
+            mask_of(rule == HttpRule() for _, rule in http),
+            mask_of(not rule.topic for rule in asked),
             _TOPIC_KEYS,
             *starts,
             self._revision,
@@ -199,7 +200,3 @@ def _numbers(numbers: set[int] | frozenset[int]) -> Node:
 
 def _owners(owned: Sequence[tuple[L7Rules, _Rule]]) -> bytes:
     return b"".join(OWNER.pack(entry.number, int(entry.match)) for entry, _ in owned)
-
-
-def _mask(bits: Iterator[bool]) -> int:
-    return sum(1 << index for index, bit in enumerate(bits) if bit)
