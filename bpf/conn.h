@@ -259,7 +259,7 @@ static __noinline struct connection *open_connection(struct __sk_buff *skb, stru
 	if (is_error(packet)) {
 		struct connection *about = find_quoted(skb, packet);
 
-		if (about) {
+		if (about && packet->time_ns < about->last_ns + TCP_CLOSED_NS) {
 			c->related = 1;
 			c->decision = about->decision;
 			c->decision.egress_l7 = c->decision.ingress_l7 = 0;

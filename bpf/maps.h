@@ -106,6 +106,8 @@ struct connection {
 	__u32 ifindex;			    /* whose hooks tell and read this connection */
 	__u32 challenge;		    /* sequence number of a SYN that came while the connection stood */
 	__u32 parser[4];		    /* of the parser, for both sides */
+	__u32 last_id;			    /* of the request that was told last */
+	__u32 waiting;			    /* requests told and not answered */
 	__u8 client;			    /* which end of the tuple */
 	__u8 roles;			    /* enum roles */
 	__u8 joined;			    /* its first packets were not seen */
@@ -259,6 +261,8 @@ struct snapshot {
 	__u32 sequence; /* TCP: of the first octet */
 	__u32 acknowledgment;
 	__u32 tells; /* of this direction */
+	__u32 last_id;
+	__u32 waiting;
 	__u16 told[SIDES];
 	__u16 tcp_flags;
 	__u8 side;

@@ -217,8 +217,11 @@ __noinline int put_request(struct connection *c, __u32 id)
 	s->record.l7_type = TYPE_REQUEST;
 	refused = put_judgement(s, c);
 	tell(s);
-	if (!refused)
+	if (!refused) {
 		remember(s, c, id);
+		c->last_id = id;
+		c->waiting++;
+	}
 	judge_by_connection(s, c);
 	return refused;
 }
@@ -259,8 +262,10 @@ __noinline int put_response(struct connection *c, __u32 id, int keep)
 	__builtin_memcpy(record->text_length, pending->text_length, sizeof(record->text_length));
 	__builtin_memcpy(record->text, pending->text, sizeof(record->text));
 	tell(s);
-	if (!keep)
+	if (!keep) {
 		bpf_map_delete_elem(&pending_requests, &key);
+		c->waiting--;
+	}
 	return 1;
 }
 

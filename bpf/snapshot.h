@@ -110,6 +110,8 @@ __noinline int push_snapshot(struct __sk_buff *skb, struct connection *c, __u32 
 	head->sequence = packet->sequence + !!(packet->tcp_flags & TCP_SYN) + (s->at - packet->payload);
 	head->acknowledgment = packet->acknowledgment;
 	head->tells = sender->tells;
+	head->last_id = c->last_id;
+	head->waiting = c->waiting;
 	head->told[CLIENT] = client->told;
 	head->told[SERVER] = server->told;
 	head->side = packet->sender;

@@ -121,6 +121,8 @@ class Tagger:
     def request(self, tag: Tag, message: Message) -> Judgement:
         """What policy says of an HTTP or Kafka request on a connection; the connection's own verdict for all else."""
         decision, policy = tag.decision, self._policy
+        if message.judged is not None:
+            return Judgement(*message.judged)
         if decision.l7 is None or not decision.allowed or policy is None:
             return tag.judgement
         if message.kind is L7Kind.HTTP or message.kind is L7Kind.GRPC:

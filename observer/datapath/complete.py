@@ -25,11 +25,12 @@ from observer.l7.detect import Detected
 from observer.l7.http1 import TRAILER_LIMIT, Http1
 from observer.l7.http1_stream import State
 from observer.l7.http2 import Http2
+from observer.l7.kafka import Kafka
 from observer.l7.message import Message, Side
 from observer.losses import Losses
 from observer.pipeline import Pipeline, Sink
 from observer.policy.engine import Engine
-from observer.record import TEXT_SIZE, Flags, L7Kind, L7Type, Present, Records, empty
+from observer.record import TEXT_SIZE, EventType, Flags, L7Kind, L7Type, Present, Records, empty
 from observer.tag import PolicyMode
 from observer.tuples import TCP
 
@@ -72,6 +73,18 @@ KINDS: Final = {
     Speaks.KAFKA: Detected.KAFKA,
     Speaks.HTTP2: Detected.HTTP2,
 }
+
+
+SIDES: Final = (Side.CLIENT, Side.SERVER)
+
+KAFKA_CUT: Final = 3
+"""Bits of bpf/kafka.h: a message of this side is cut over segments, or the place in its bytes is lost."""
+
+KAFKA_SEARCH: Final = 64
+"""Correlation ids before that of the last request, beyond as many as wait, under which a request is looked for."""
+
+KAFKA_WAITING: Final = 1_024
+"""kafka.PENDING_LIMIT."""
 
 
 class Table(Protocol):
@@ -207,19 +220,21 @@ class Completion:
     def _opened(self, connection: Connection, head: Any) -> None:
         """Go on where the kernel has stopped."""
         kind = KINDS.get(head["l7"])
-        starts = [
-            int(head["next_sequence"][side]) if head["synced"] >> side & 1 else None
-            for side in (Side.CLIENT, Side.SERVER)
-        ]
         if connection.protocol != TCP or head["l7"] not in (Speaks.UNDECIDED, *KINDS):
             return
+        starts: list[int | None] = [None, None]
+        cut = head["parser"][:, 0] & KAFKA_CUT if kind is Detected.KAFKA else (0, 0)
+        for side in SIDES:
+            if head["synced"] >> side & 1:
+                # What is left of Kafka's frame counts as read: with the octet behind it a message begins.
+                left = int(head["left"][side]) if kind is Detected.KAFKA and not cut[side] else 0
+                starts[side] = int(head["next_sequence"][side]) + left & 0xFFFFFFFF
         if kind is None:
             self._pipeline.start(connection, (starts[0], starts[1]))
             return
-        conversation = self._pipeline.take_over(connection, (starts[0], starts[1]))
-        parser = conversation.resume(kind)
+        parser = self._pipeline.take_over(connection, (starts[0], starts[1])).resume(kind)
         if isinstance(parser, Http1):
-            for side in (Side.CLIENT, Side.SERVER):
+            for side in SIDES:
                 parser.resume(side, *http_state(head["parser"][side].tolist(), int(head["left"][side])))
             first, last = int(head["shared"][1]), int(head["shared"][0])
             parser.asked(self._asked(connection.number, range(first, last)))
@@ -227,9 +242,13 @@ class Completion:
             http2_state.resume(
                 parser, connection.number, head, self._http2, lambda stream: self._stream(connection.number, stream)
             )
-        else:
-            parser.gap(Side.CLIENT, 1)
-            parser.gap(Side.SERVER, 1)
+        elif isinstance(parser, Kafka):
+            for side in SIDES:
+                if cut[side]:
+                    parser.gap(side, 1)
+            last, waiting = int(head["last_id"]), int(head["waiting"])
+            ids = range(last - min(waiting + KAFKA_SEARCH, KAFKA_WAITING) + 1, last + 1) if waiting else range(0)
+            parser.asked(self._asked(connection.number, ids, numbered=True))
 
     def _stream(self, number: int, stream: int) -> tuple[Message, bytes] | None:
         """The request of an HTTP/2 stream that waits in the kernel, and what its parser knew of the response."""
@@ -241,13 +260,17 @@ class Completion:
         request.id = stream
         return request, pending["parser"].tobytes()
 
-    def _asked(self, number: int, ids: range) -> list[Message]:
-        """The requests that wait in the kernel, in their order."""
+    def _asked(self, number: int, ids: range, *, numbered: bool = False) -> list[Message]:
+        """The requests that wait in the kernel, in their order; `numbered`: their ids are the protocol's."""
         found = []
         for each in ids:
-            value = self._pending.get(PENDING_KEY.pack(number, each & 0xFFFFFFFF, 0))
+            each &= 0xFFFFFFFF
+            value = self._pending.get(PENDING_KEY.pack(number, each, 0))
             if value is not None:
-                found.append(waiting_request(np.frombuffer(value, PENDING)[0]))
+                request = waiting_request(np.frombuffer(value, PENDING)[0])
+                if numbered:
+                    request.id = each - (each >> 31 << 32)  # Kafka's have a sign
+                found.append(request)
         return found
 
     # Names
@@ -320,6 +343,8 @@ def waiting_request(pending: Any) -> Message:
     if pending["flags"] & Flags.TEXT_CUT:
         longest = max(range(len(texts)), key=lambda slot: len(texts[slot]))
         texts[longest] += CUT  # too long for a record again, which says that there was more
+    words = ("drop_reason_desc", "direction", "egress_rule", "ingress_rule", "policy_match")
+    judged = (int(pending["verdict"]), int(EventType.L7), *(int(pending[word]) for word in words))
     return Message(
         L7Kind(int(pending["l7_kind"])),
         L7Type.REQUEST,
@@ -328,5 +353,6 @@ def waiting_request(pending: Any) -> Message:
         tuple(texts),
         int(pending["l7_method"]) if pending["present"] & Present.METHOD else None,
         int(pending["l7_version"]),
+        judged=judged,
         incomplete=bool(pending["flags"] & Flags.L7_INCOMPLETE),
     )

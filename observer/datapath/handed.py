@@ -34,6 +34,8 @@ SNAPSHOT: Final = np.dtype(
         ("sequence", "<u4"),
         ("acknowledgment", "<u4"),
         ("tells", "<u4"),
+        ("last_id", "<u4"),
+        ("waiting", "<u4"),
         ("told", "<u2", (2,)),
         ("tcp_flags", "<u2"),
         ("side", "u1"),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import uuid
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
 from observer.l7.kafka_header import HEAD_LIMIT, SIZE_LIMIT, Head, Sign, is_request, read_head
@@ -118,6 +118,10 @@ class Kafka:
             position += skipped
         stream.held = data[position:]
         return out
+
+    def asked(self, requests: Iterable[Message]) -> None:
+        """Remember requests that another reader has told, and that wait for their responses."""
+        self._pending.extend(requests)
 
     def gap(self, side: Side, size: int) -> None:
         """Pass over lost bytes inside a frame; else look for the next message."""

@@ -52,6 +52,7 @@ class Message:
     incomplete: bool = False  # some fields could not be known
     request: Message | None = None  # of a response: what it answers, if seen
     topics: tuple[str, ...] | None = ()  # Kafka requests: every topic, for policy; None: all there are
+    judged: tuple[int, ...] | None = None  # policy's verdict as in tag.Judgement, where another has asked for it
     trace_id: str | None = field(default=None, compare=False)  # of a request's head, once somebody has looked
 
 
