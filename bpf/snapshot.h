@@ -58,7 +58,8 @@ static long push_piece(__u32 index, void *data)
 		head->tcp_flags &= ~TCP_FIN;
 	head->missing = is_last ? piece->missing + (piece->end - piece->at) : 0;
 	head->is_told = is_last && piece->is_told;
-	if (bpf_ringbuf_output(&snapshots, head, sizeof(*head) + size, BPF_RB_NO_WAKEUP))
+	/* Wakes the reader where it has read all: a fast stream fills the ring before a timer of its would be due. */
+	if (bpf_ringbuf_output(&snapshots, head, sizeof(*head) + size, 0))
 		count(COUNT_SNAPSHOTS_FULL);
 	head->sequence += size;
 	head->reason = SNAPSHOT_MORE;

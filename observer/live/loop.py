@@ -14,10 +14,10 @@ from typing import Final, Protocol
 from observer.datapath.interfaces import Changes, Interfaces
 from observer.datapath.rights import Capability
 
-PAUSE_S: Final = 0.01
+PAUSE_S: Final = 0.005
 """How long what comes is let gather: one round of work for all of it."""
 IDLE_S: Final = 0.02
-"""How long a round may wait for something to come: the kernel's programs wake nobody, which would cost them more."""
+"""How long a round may wait for payload, which wakes it. Records do not, that would cost the kernel's programs more."""
 TICK_S: Final = 1.0
 """How often time passes for idle connections, and losses are read."""
 
