@@ -4,9 +4,8 @@
  * Texts (method, path, topic ...) are walked byte by byte through automata whose states say, as a mask, which of up to
  * 64 rules match. Knows no packets and no connections.
  *
- * Each table is an array of two maps or values: `revision & 1` says which is valid. User space fills the other, then raises the
- * revision.
- */
+ * Each table is an array of two maps or values: `revision & 1` says which is valid. User space fills the other, then
+ * raises the revision. */
 #pragma once
 
 #include <stdbool.h>
@@ -419,14 +418,14 @@ static __noinline int policy_http_half(const struct http_request *r, __u32 revis
 	}
 	if (mask)
 		return policy_settle(out, direction, POLICY_PASSES, policy_first(set->http_owner, mask));
-	if (r->unreadable && set->http)
+	if (r->unreadable)
 		return policy_undecided(out);
 	return policy_settle(out, direction, POLICY_REFUSES, set->first);
 }
 
 /* Judge the request in scratch.request over a connection of decision `d`: engine.Engine.http. Its `path` is the target
  * as it was sent: the automata pass over scheme and authority. A request of which too little is known is undecided,
- * unless it is refused, or allowed, whatever it is. */
+ * unless some rule allows every one. */
 __noinline int policy_http(const struct http_request *r, const struct decision *d, struct judgement *out)
 {
 	int verdict = POLICY_PASSES;
@@ -536,8 +535,8 @@ __noinline int policy_kafka_settle(const struct kafka_judgement *k, struct judge
 	return verdict;
 }
 
-/* What kafka.h calls: begin, each topic as it is read, end; they may lie in different packets. A topic whose name is not
- * known is told as one that no rule can name. */
+/* What kafka.h calls: begin, each topic as it is read, end; they may lie in different packets. A topic whose name is
+ * not known is told as one that no rule can name. */
 static __always_inline void policy_kafka_begin(struct scratch *s, struct connection *c, struct kafka_judgement *k,
 					       __u16 key, __u16 version, const char *client_id, __u32 length)
 {

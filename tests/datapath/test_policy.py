@@ -99,7 +99,7 @@ UNREAD = [
     ("{http: [{method: GET}]}", (UNDECIDED, True), (UNDECIDED, True)),
     ("{http: [{}]}", (PASSES, False), (UNDECIDED, True)),  # every request, but a request
     ("{http: [{path: /a}, {}]}", (PASSES, False), (UNDECIDED, True)),
-    ("{kafka: [{}]}", (REFUSES, False), (UNDECIDED, True)),  # no HTTP request, whatever it is
+    ("{kafka: [{}]}", (UNDECIDED, True), (UNDECIDED, True)),
 ]
 
 
