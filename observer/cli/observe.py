@@ -176,7 +176,8 @@ def flows_request(ctx: click.Context, now_ns: int) -> tuple[observer_pb2.GetFlow
     deny = [*filters.deny(), *raw_filters("denylist", options["denylist"])]
     local = None
     if options["expression"]:
-        from observer.filters.expression import Expression, split
+        from observer.filters.expression import Expression
+        from observer.filters.pushdown import split
 
         halves = split(_expression(" ".join(options["expression"])).tree, allow, deny)
         allow, deny = list(halves.whitelist), list(halves.blacklist)

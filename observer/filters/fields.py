@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from observer.api import flow_pb2
 from observer.errors import FilterError
-from observer.filters import patterns, readings, values
+from observer.filters import l7_readings, patterns, readings, values
 from observer.filters.endpoint import SIDES
 from observer.filters.labels import parse_selector
 from observer.filters.readings import Reading
@@ -223,7 +223,7 @@ def _enum_name(enum_type: Any, number: int) -> Iterator[str]:
 
 
 def _protocols(flow: flow_pb2.Flow, _: str) -> Iterator[str]:
-    yield from readings.IS_GRPC.values(flow, "")
+    yield from l7_readings.IS_GRPC.values(flow, "")
     for name in (flow.l7.WhichOneof("record"), flow.l4.WhichOneof("protocol")):
         if name in _TOLD_PROTOCOLS:
             yield name.lower()
@@ -295,7 +295,7 @@ TABLE: Final = (
           literal=_address_literal),
     Field("port", "a port", _NUMBER, hubble="port", sided=True, reading=readings.PORT, number=_plain(16)),
     Field("protocol", "a protocol; the usual ones need no `protocol=`", _CHOICE, hubble="protocol",
-          reading=readings.IS_GRPC, own=("grpc",), within="http", told=_protocols,
+          reading=l7_readings.IS_GRPC, own=("grpc",), within="http", told=_protocols,
           choices=(*PROTOCOLS, "icmpv4", "icmpv6", "igmp", "vrrp")),
     Field("verdict", "what became of it", _CHOICE, hubble="verdict", parse=_choice(flow_pb2.Verdict, "verdict"),
           choices=VERDICTS, told=lambda flow, _: _enum_name(flow_pb2.Verdict, flow.verdict)),
@@ -327,29 +327,29 @@ TABLE: Final = (
     Field("type", "an event: trace, trace:to-endpoint, drop, l7", _CHOICE, hubble="event_type",
           parse=values.event_type, choices=tuple(values.TYPES), told=_event),
     Field("http.method", "an HTTP method, in any case", _NAME, flag="http-method", within="http", hubble="http_method",
-          reading=readings.HTTP_METHOD, globs=True, choices=("GET", "POST", "PUT", "DELETE", "PATCH", "HEAD")),
+          reading=l7_readings.HTTP_METHOD, globs=True, choices=("GET", "POST", "PUT", "DELETE", "PATCH", "HEAD")),
     Field("http.path", "a path, as a regular expression", _PATTERN, flag="http-path", hubble="http_path",
           literal=whole, told=_http_path),
     Field("http.url", "a URL, as a regular expression", _PATTERN, flag="http-url", hubble="http_url", literal=whole,
           told=_text(lambda flow: flow.l7.http.url)),
     Field("http.status", "a status: 404, 5xx", _NUMBER, flag="http-status", hubble="http_status_code", parse=_status,
-          within="http", reading=readings.HTTP_STATUS, number=_plain(16), choices=("2xx", "3xx", "4xx", "5xx"),
+          within="http", reading=l7_readings.HTTP_STATUS, number=_plain(16), choices=("2xx", "3xx", "4xx", "5xx"),
           told=_http_status),
     Field("http.header", "a header: NAME:VALUE", _NAME, flag="http-header", hubble="http_header", parse=values.header,
-          within="http", reading=readings.HTTP_HEADER, globs=True, literal=_header_literal),
+          within="http", reading=l7_readings.HTTP_HEADER, globs=True, literal=_header_literal),
     Field("dns.query", "a name that was asked for, as a regular expression", _PATTERN, flag="dns-query",
           hubble="dns_query", literal=whole, told=_text(lambda flow: flow.l7.dns.query)),
-    Field("dns.rcode", "what a DNS server answered: NXDOMAIN, 3", _NUMBER, reading=readings.DNS_RCODE, within="dns",
-          number=_named(RCODES), choices=RCODES, told=_by_place(RCODES, readings.DNS_RCODE)),
-    Field("kafka.topic", "a Kafka topic", _NAME, within="kafka", reading=readings.KAFKA_TOPIC, globs=True),
-    Field("kafka.api", "a Kafka request: produce, fetch", _NAME, reading=readings.KAFKA_API, within="kafka",
+    Field("dns.rcode", "what a DNS server answered: NXDOMAIN, 3", _NUMBER, reading=l7_readings.DNS_RCODE, within="dns",
+          number=_named(RCODES), choices=RCODES, told=_by_place(RCODES, l7_readings.DNS_RCODE)),
+    Field("kafka.topic", "a Kafka topic", _NAME, within="kafka", reading=l7_readings.KAFKA_TOPIC, globs=True),
+    Field("kafka.api", "a Kafka request: produce, fetch", _NAME, reading=l7_readings.KAFKA_API, within="kafka",
           globs=True),
     Field("grpc.method", "a gRPC call: package.Service/Method, or its method alone", _NAME,
-          reading=readings.GRPC_METHOD, globs=True, within="http", parse=lambda text: text.removeprefix("/"),
+          reading=l7_readings.GRPC_METHOD, globs=True, within="http", parse=lambda text: text.removeprefix("/"),
           literal=lambda text: None if text.startswith("/") else text),
-    Field("grpc.status", "how a gRPC call ended: UNAVAILABLE, 14", _NUMBER, reading=readings.GRPC_STATUS, within="http",
-          number=_named(STATUS_NAMES), choices=STATUS_NAMES,
-          told=_by_place(STATUS_NAMES, readings.GRPC_STATUS)),
+    Field("grpc.status", "how a gRPC call ended: UNAVAILABLE, 14", _NUMBER, reading=l7_readings.GRPC_STATUS,
+          within="http", number=_named(STATUS_NAMES), choices=STATUS_NAMES,
+          told=_by_place(STATUS_NAMES, l7_readings.GRPC_STATUS)),
     Field("latency", "from request to response: 20ms, 1.5s", _NUMBER, reading=readings.LATENCY,
           number=values.duration_ns, told=_latency, choices=("1ms", "10ms", "100ms", "1s")),
     Field("bytes", "of the connection so far, in this direction: 1k, 2.5M", _NUMBER, reading=readings.BYTES,

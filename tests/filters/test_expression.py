@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from observer.filters import readings
-from observer.filters.expression import MAX_PUSHED, Expression
+from observer.filters import readings, summary_reading
+from observer.filters.expression import Expression
 from observer.filters.fields import FIELDS, values_of
 from observer.filters.flowfilter import compile_filters
 from observer.filters.language import EVERYTHING, Condition, Pattern, Value, Word, parse, term, text_of
+from observer.filters.pushdown import MAX_PUSHED
 from observer.record import L7Kind, empty
 from observer.store import Store
 from tests.filters.flows import store_of
@@ -82,16 +83,17 @@ def test_a_flow_matches_the_term_of_what_it_has(name):
 @pytest.mark.parametrize("text", ["cart", "10.0", "/ms|SYN/", "ip~^10|:1$", "fqdn~o", "echo or 53"])
 def test_what_is_remembered_is_bounded_and_makes_no_difference(monkeypatch, text):
     expected = agree(parse(text))
-    for name in ("ADDRESSES_KEPT", "COMBINATIONS_KEPT", "TEXTS_KEPT"):
-        monkeypatch.setattr(readings, name, 2)
+    monkeypatch.setattr(readings, "ADDRESSES_KEPT", 2)
+    for name in ("COMBINATIONS_KEPT", "TEXTS_KEPT"):
+        monkeypatch.setattr(summary_reading, name, 2)
     assert agree(parse(text)) == expected
 
 
 @pytest.mark.parametrize("text", ["cart", "/[0-9]ms/", "Kafka or 404"])
 def test_rows_whose_sums_are_alike_are_told_apart(monkeypatch, text):
     expected = agree(parse(text))
-    monkeypatch.setattr(readings, "_FACTORS", np.zeros_like(readings._FACTORS))
-    monkeypatch.setattr(readings, "_MORE_FACTORS", [np.uint64(0)] * 3)
+    monkeypatch.setattr(summary_reading, "_FACTORS", np.zeros_like(summary_reading._FACTORS))
+    monkeypatch.setattr(summary_reading, "_MORE_FACTORS", [np.uint64(0)] * 3)
     assert agree(parse(text)) == expected
 
 
