@@ -121,7 +121,10 @@ class KernelCapture:
 
     @property
     def needs(self) -> Collection[Capability]:
-        """Links, and maps that are open, ask for no rights; a filter does, and so do maps before Linux 5.19."""
+        """Links, and maps that are open, ask for no rights; a filter does, and so do maps before Linux 5.19.
+
+        To put other policies in place (fill) would need CAP_BPF: it makes maps.
+        """
         return (Capability.CAP_NET_ADMIN, Capability.CAP_BPF) if self._attachments.way is Way.CLSACT else ()
 
     def take(self, changes: Changes) -> None:
