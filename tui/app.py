@@ -39,7 +39,7 @@ from tui.filtering import (
 )
 from tui.keys import KEYS, bindings, with_keymap
 from tui.look import COLOUR_BLIND_THEME, look_of
-from tui.matches import held
+from tui.matches import AllRows, held
 from tui.questions import Questions
 from tui.screens.choice import Choice, Option
 from tui.screens.columns import ColumnChooser
@@ -243,7 +243,8 @@ class FlowscopeApp(App[None]):
         rows, store = self.flows.rows, self.flows.store
         if self.flows.only or (self.filter.text and self.filter_on):
             more = "" if rows.complete else "+"
-            return f"{len(rows):,}{more} of {len(store):,}"
+            # Of a ring that the server has filled by the filter, nobody here knows of how many.
+            return f"{len(rows):,} flows" if isinstance(rows, AllRows) else f"{len(rows):,}{more} of {len(store):,}"
         return ""
 
     def why_empty(self) -> str:

@@ -94,8 +94,11 @@ class Feed:
 
     def tick(self, now: float) -> None:
         """Take note of the time: for rates, and since when nothing can come."""
+        state = self._subscription.state
+        if state in (State.CONNECTING, State.LOADING):
+            self._rates = Rates()  # what was held before is not what comes now
         self._rates.add(now, self.store.next)
-        reconnecting = self._subscription.state is State.RECONNECTING
+        reconnecting = state is State.RECONNECTING
         if reconnecting and not self._frozen:
             self._frozen = clock(time.time_ns(), local=True)[:8]
         elif not reconnecting:
@@ -115,7 +118,8 @@ class Feed:
         """The state, and what is to be said about it."""
         state, error = self._subscription.state, self._subscription.error
         if state is State.RECONNECTING:
-            return Told(state.name, f"data frozen since {self._frozen}: {error}" if self._frozen else error)
+            why = error.partition(";")[0]  # what to do about it is no news to who was connected
+            return Told(state.name, f"data frozen since {self._frozen}: {why}" if self._frozen else why)
         if state is State.ENDED:
             return Told("FILE") if self.finite else Told("ENDED", "the server has ended the stream")
         return Told(state.name, error)

@@ -66,7 +66,7 @@ def tui(
             except FlowscopeError as error:
                 if server:
                     raise  # a server that was named and is not there is told before the screen is taken
-                offer = _Offer(str(error), opened)
+                offer = _Offer(str(error), source, opened)
         else:
             source = open_capture_source(
                 pcap, identities=identities, policies=policy, policy_mode=policy_mode or "enforce", realtime=realtime
@@ -92,11 +92,12 @@ def tui(
 class _Offer:
     """What the TUI offers when there is no server."""
 
-    def __init__(self, why: str, opened: ExitStack) -> None:
+    def __init__(self, why: str, unreachable: Source, opened: ExitStack) -> None:
         from observer.cli import local
 
         self.text = f"{why}\n\n{local.offer()}"
         self.possible = local.possible()
+        self._unreachable = unreachable
         self._opened = opened
 
     def start(self) -> Source:
@@ -107,6 +108,8 @@ class _Offer:
         self._opened.callback(observer.close)
         source = observer.source()
         self._opened.callback(source.close)
+        self._unreachable.close()  # or it would go on trying to connect
+        source.name = "local observer"
         return source
 
 

@@ -32,7 +32,7 @@ UNARY_S: Final = 12.0
 """How long an answer of one message may take; both as the stock CLI has them."""
 RECONNECT_S: Final = 0.5
 """After a lost connection, before the first new attempt; each further one waits twice as long."""
-RECONNECT_MAX_S: Final = 10.0
+RECONNECT_MAX_S: Final = 3.0
 MAX_RESPONSE: Final = 64 << 20
 """Bytes of one message from the server."""
 BACKLOG: Final = 8192
@@ -47,7 +47,9 @@ _NODE_STATES: Final = {value.number: value.name for value in relay_pb2.NodeState
 OPTIONS: Final = (
     ("grpc.enable_http_proxy", 0),
     ("grpc.max_receive_message_length", MAX_RESPONSE),
-    ("grpc.min_reconnect_backoff_ms", DIAL_S * 1000),  # also the time limit of an attempt to connect
+    ("grpc.min_reconnect_backoff_ms", DIAL_S * 1000),  # the time limit of an attempt to connect
+    ("grpc.initial_reconnect_backoff_ms", 500),
+    ("grpc.max_reconnect_backoff_ms", 3_000),  # by itself gRPC would wait up to two minutes
 )
 
 

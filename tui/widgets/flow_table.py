@@ -233,7 +233,7 @@ class FlowTable(ScrollView, can_focus=True):
         strip = Strip(segments)
         if self._sideways:
             strip = strip.crop(self._sideways, self._sideways + width)
-        return strip.adjust_cell_length(width, style)
+        return strip.adjust_cell_length(width, style).simplify()  # neighbours of one style: fewer bytes
 
     # -- moving -------------------------------------------------------------------------------------------------
 
