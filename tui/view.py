@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.struct_pb2 import Struct
 
+from observer.api import flow_pb2
 from observer.printer import escape, flow_type, host_names, identity_names, summary
 from observer.store import Store
 from observer.wire import FlowEncoder
@@ -105,6 +106,23 @@ class FlowView:
             return None
         return self._encoder.flow(records, extras[0], sequence, int(nodes[0]))
 
+    def fetch(self, sequences: Sequence[int]) -> None:
+        """Make the rows of a page together: half the cost of one by one."""
+        wanted = np.array([one for one in sequences if one not in self._rows], np.int64)
+        if not len(wanted):
+            return
+        records, extras, nodes, whole = self.store.take(wanted)
+        numbers = whole.tolist()
+        for sequence, flow in zip(
+            numbers, self._encoder.encode_many(records, extras, numbers, nodes.tolist()), strict=True
+        ):
+            self._keep(sequence, cells(flow_pb2.Flow.FromString(flow)))
+
+    def _keep(self, sequence: int, row: Row) -> None:
+        self._rows[sequence] = row
+        if len(self._rows) > CACHED_ROWS:
+            self._rows.popitem(last=False)
+
     def row(self, sequence: int) -> Row | None:
         """The cells of one flow, or None when the ring has given it up."""
         row = self._rows.get(sequence)
@@ -112,9 +130,8 @@ class FlowView:
             flow = self.flow(sequence)
             if flow is None:
                 return None
-            row = self._rows[sequence] = cells(flow)
-            if len(self._rows) > CACHED_ROWS:
-                self._rows.popitem(last=False)
+            row = cells(flow)
+            self._keep(sequence, row)
         return row
 
     def detail(self, sequence: int, look: Look) -> list[Line]:

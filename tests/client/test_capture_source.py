@@ -4,6 +4,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from observer.api import flow_pb2, observer_pb2
@@ -150,3 +151,42 @@ def test_progress_and_status():
 def test_wrong_files_are_told_at_once(options, error, words):
     with pytest.raises(error, match=words):
         open_capture_source(**options)
+
+
+def test_the_packets_of_a_flow_are_read_again_both_ways():
+    with closing(open_capture_source(PCAPS / "http1-basic.pcap")) as source:
+        store = Store(4096)
+        subscription = source.subscribe(store, observer_pb2.GetFlowsRequest(number=4096, follow=True))
+        assert subscription.wait(10)
+        records, _, _, _ = store.take(np.arange(store.first, store.next))
+        record = records[np.flatnonzero(records["l7_type"] == 1)[0]]
+        packets = source.packets(record)
+        assert {packet.forward for packet in packets} == {True, False}
+        request = next(packet for packet in packets if packet.payload)
+        assert request.forward
+        assert request.payload.startswith(b"GET ")
+        assert request.data.endswith(request.payload)
+        assert [packet.number for packet in packets] == sorted(packet.number for packet in packets)
+        (one,) = source.packets(record, around_ns=int(record["time_ns"]), limit=1)
+        assert one == request
+        assert len(source.packets(record, limit=2)) == 2
+        record["source_port"] = 1
+        assert source.packets(record) == []
+
+
+def test_packets_have_a_bound(monkeypatch):
+    from observer.client import capture
+
+    with closing(open_capture_source(PCAPS / "http1-basic.pcap")) as source:
+        store = Store(4096)
+        assert source.subscribe(store, observer_pb2.GetFlowsRequest(number=4096, follow=True)).wait(10)
+        records, _, _, _ = store.take(np.arange(1))
+        whole = source.packets(records[0])
+        monkeypatch.setattr(capture, "MAX_PACKET_BYTES", sum(len(packet.data) for packet in whole[:3]))
+        assert source.packets(records[0]) == whole[:3]
+
+
+def test_the_node_of_a_capture():
+    with closing(open_capture_source(PCAPS / "http1-basic.pcap")) as source:
+        (node,) = source.nodes()
+        assert (node.tier, node.address) == ("pcap", "http1-basic.pcap")

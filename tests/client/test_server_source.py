@@ -244,3 +244,71 @@ def test_a_server_that_talks_nonsense_fails_the_call_and_no_more():
             list(source.get_flows(request()))
     finally:
         server.stop(None).wait()
+
+
+def test_what_comes_faster_than_it_can_be_read_is_left_out_and_counted(monkeypatch):
+    monkeypatch.setattr("observer.service.server.Server._handlers", without_batches)
+    monkeypatch.setattr(module, "BACKLOG", 16)
+    served = make_store(10, capacity=1 << 16)
+    with serving(served, "127.0.0.1:0") as (_, bound), closing(open_server(bound)) as source:
+        store = Store(1 << 16)
+        subscription = source.subscribe(store, request(number=10, follow=True))
+        wait_until(lambda: len(store) == 10)  # what it held is wanted whole, also beyond the backlog
+        add_flows(served, 5_000, START_NS + 60 * SECOND_NS)
+        wait_until(lambda: len(store) + subscription.skipped + subscription.lost == 5_010)
+        assert subscription.skipped > 0
+
+
+def test_a_message_that_is_no_flow_fails_the_subscription_in_words(monkeypatch):
+    def nonsense(_request, _context):
+        yield b"\xff\xff\xff"
+
+    def fine(_request, _context):
+        return b""
+
+    handlers = {
+        "GetFlows": grpc.unary_stream_rpc_method_handler(nonsense),
+        "ServerStatus": grpc.unary_unary_rpc_method_handler(fine),
+    }
+    from concurrent.futures import ThreadPoolExecutor
+
+    server = grpc.server(
+        ThreadPoolExecutor(2), handlers=[grpc.method_handlers_generic_handler("observer.Observer", handlers)]
+    )
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        with closing(open_server(f"127.0.0.1:{port}")) as source:
+            subscription = source.subscribe(Store(8), request(number=1, follow=True))
+            assert subscription.wait(PATIENCE_S)
+            assert subscription.state is State.FAILED
+            assert subscription.error == f"127.0.0.1:{port} sent a flow that cannot be read"
+    finally:
+        server.stop(None).wait()
+
+
+def test_nodes_are_those_of_a_relay_or_the_server_itself(monkeypatch):
+    with serving(make_store(5), "127.0.0.1:0") as (_, bound), closing(open_server(bound)) as source:
+        (node,) = source.nodes()
+        assert (node.name, node.state, node.tier, node.num_flows) == ("node-1", "SERVING", "pcap", 5)
+
+    def nodes(_request, _context):
+        one = observer_pb2.Node(name="default/a", state=1, address="10.0.0.1:4244", num_flows=7, max_flows=10)
+        two = observer_pb2.Node(name="default/b", state=2)
+        return observer_pb2.GetNodesResponse(nodes=[one, two]).SerializeToString()
+
+    from concurrent.futures import ThreadPoolExecutor
+
+    handlers = {"GetNodes": grpc.unary_unary_rpc_method_handler(nodes)}
+    server = grpc.server(
+        ThreadPoolExecutor(2), handlers=[grpc.method_handlers_generic_handler("observer.Observer", handlers)]
+    )
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        with closing(open_server(f"127.0.0.1:{port}")) as source:
+            one, two = source.nodes()
+            assert (one.name, one.state, one.num_flows, one.max_flows) == ("default/a", "CONNECTED", 7, 10)
+            assert (two.name, two.state) == ("default/b", "UNAVAILABLE")
+    finally:
+        server.stop(None).wait()

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from unittest.mock import patch
 
 from tests.tui.driving import drive, typed, under, until
 
@@ -17,7 +18,8 @@ def draw(name, steps):
         # Named at random each time; a picture that is drawn again is the same.
         (DOCS / name).write_text(re.sub(r"terminal-\d+", "terminal", picture))
 
-    drive(whole, size=SIZE)
+    with patch("observer.client.capture.default_node_name", lambda: "node-1"):
+        drive(whole, size=SIZE)
 
 
 async def flows(app, pilot):

@@ -34,6 +34,10 @@ MIDDLE: Final = ("source", "destination", "node", "policy")
 """Cells that are cut in the middle: both ends of a pod's name tell something."""
 
 
+_HERE: Final = Style(underline=True, bold=True)
+_PLAIN: Final = Style.null()
+
+
 class FlowTable(ScrollView, can_focus=True):
     """The flows of one view, one line each, under a header line."""
 
@@ -70,6 +74,7 @@ class FlowTable(ScrollView, can_focus=True):
         self._sideways = 0
         self._why_empty = why_empty
         self._strips: dict[int, Strip] = {}
+        self._base = self._under = Style.null()
         self._columns: list[tuple[Column, int]] = []
         self._columns_for: tuple[int, tuple[str, ...]] = (-1, ())
 
@@ -161,6 +166,13 @@ class FlowTable(ScrollView, can_focus=True):
             return without_port(row.source)
         return str(getattr(row, field))
 
+    def render_lines(self, crop: Region) -> list[Strip]:
+        """See Widget; the styles are asked for once a paint, not once a line: that took a third of it."""
+        self._base = self.rich_style
+        self._under = self._base + self.get_component_rich_style("flow-table--cursor")
+        self.view.fetch(self.on_screen())
+        return super().render_lines(crop)
+
     def render_line(self, y: int) -> Strip:
         """One line of the screen: the header, or the flow that the scroll position puts there."""
         width = self.scrollable_content_region.width
@@ -170,8 +182,9 @@ class FlowTable(ScrollView, can_focus=True):
         if place >= len(self.rows):
             if y == 2 and not len(self.rows):
                 why = fit("  " + self._why_empty(), width, ellipsis=self._look.ellipsis)
-                return Strip([Segment(why, self.rich_style + self._look.faint)], width)
-            return Strip.blank(width, self.rich_style)
+                return Strip([Segment(why, self._base + self._look.faint)], width)
+            return Strip.blank(width, self._base)
+        columns = self.shown_columns()
         sequence = self.rows.at(place)
         if sequence != self.cursor:
             strip = self._strips.get(sequence)
@@ -179,9 +192,9 @@ class FlowTable(ScrollView, can_focus=True):
                 return strip
         row = self.view.row(sequence)
         if row is None:
-            return Strip.blank(width, self.rich_style)
+            return Strip.blank(width, self._base)
         before = self.view.row(self.rows.at(place - 1)) if self._time == "delta" and place else None
-        strip = self._line(sequence, row, before, width)
+        strip = self._line(sequence, row, before, columns, width)
         if sequence != self.cursor and self._time != "delta":
             if len(self._strips) >= STRIPS_KEPT:
                 self._strips.clear()
@@ -190,50 +203,60 @@ class FlowTable(ScrollView, can_focus=True):
 
     def _header(self, width: int) -> Strip:
         style = self.get_component_rich_style("flow-table--header")
-        segments = [Segment(" " * GUTTER, style)]
+        pieces = [(" " * GUTTER, style)]
         for column, size in self.shown_columns():
-            here = Style(reverse=True) if column.field == self.column and self.has_focus else Style.null()
-            segments += [Segment(fit(column.title, size, ellipsis=""), style + here), Segment(" ", style)]
-        return self._cropped(segments, width, style)
+            here = style + Style(reverse=True) if column.field == self.column and self.has_focus else style
+            pieces += [(fit(column.title, size, ellipsis=""), here), (" ", style)]
+        return self._strip(pieces, width, style)
 
-    def _line(self, sequence: int, row: Row, before: Row | None, width: int) -> Strip:
-        base = self.rich_style
+    def _line(
+        self, sequence: int, row: Row, before: Row | None, columns: Sequence[tuple[Column, int]], width: int
+    ) -> Strip:
+        look = self._look
         chosen = sequence == self.cursor
-        if chosen:
-            base += self.get_component_rich_style("flow-table--cursor")
-        marked = sequence in self.marks
-        segments = [Segment(self._look.mark if marked else " " * GUTTER, base + self._look.odd if marked else base)]
-        for column, size in self.shown_columns():
+        base = self._under if chosen else self._base
+        pieces = [(look.mark, base + look.odd)] if sequence in self.marks else [(" " * GUTTER, base)]
+        for column, size in columns:
+            field = column.field
             style = base
-            if column.field == "verdict" and not chosen:
-                style = base + self._look.verdicts.get(row.verdict, Style.null())
-            elif chosen and column.field == self.column:
-                style = base + Style(underline=True, bold=True)
-            middle = column.field in MIDDLE
-            text = fit(self.cell(row, column.field, before), size, middle=middle, ellipsis=self._look.ellipsis)
-            segments += self._highlighted(text, style)
-            segments.append(Segment(" ", base))
-        return self._cropped(segments, width, base)
+            if chosen:
+                if field == self.column:
+                    style = base + _HERE
+            elif field == "verdict":
+                style = base + look.verdicts.get(row.verdict, _PLAIN)
+            text = fit(self.cell(row, field, before), size, middle=field in MIDDLE, ellipsis=look.ellipsis)
+            if self._needle and self._needle in text.lower():
+                pieces += self._highlighted(text, style)
+            else:
+                pieces.append((text, style))
+            pieces.append((" ", base))
+        return self._strip(pieces, width, base)
 
-    def _highlighted(self, text: str, style: Style) -> list[Segment]:
+    def _highlighted(self, text: str, style: Style) -> list[tuple[str, Style]]:
         """The text, with what is searched for standing out."""
-        needle = self._needle
-        if not needle or needle not in text.lower():
-            return [Segment(text, style)]
-        out, start, lower = [], 0, text.lower()
-        while len(lower) == len(text) and (found := lower.find(needle, start)) >= 0:
-            out += [
-                Segment(text[start:found], style),
-                Segment(text[found : found + len(needle)], style + self._look.found),
-            ]
-            start = found + len(needle)
-        return [*out, Segment(text[start:], style)]
+        out, start, lower, size = [], 0, text.lower(), len(self._needle)
+        while len(lower) == len(text) and (found := lower.find(self._needle, start)) >= 0:
+            out += [(text[start:found], style), (text[found : found + size], style + self._look.found)]
+            start = found + size
+        return [*out, (text[start:], style)]
 
-    def _cropped(self, segments: list[Segment], width: int, style: Style) -> Strip:
-        strip = Strip(segments)
+    def _strip(self, pieces: Sequence[tuple[str, Style]], width: int, base: Style) -> Strip:
+        """Pieces as a strip of exactly `width` cells; neighbours of one style become one: fewer bytes to a terminal."""
+        segments: list[Segment] = []
+        texts: list[str] = []
+        last = pieces[0][1]
+        for text, style in pieces:
+            if style is not last:
+                segments.append(Segment("".join(texts), last))
+                texts, last = [], style
+            texts.append(text)
+        segments.append(Segment("".join(texts), last))
+        # Every cell was fitted, so the length is known: to measure it took a quarter of a paint.
+        length = GUTTER + sum(size + 1 for _, size in self._columns)
+        strip = Strip(segments, length)
         if self._sideways:
             strip = strip.crop(self._sideways, self._sideways + width)
-        return strip.adjust_cell_length(width, style).simplify()  # neighbours of one style: fewer bytes
+        return strip.adjust_cell_length(width, base)
 
     # -- moving -------------------------------------------------------------------------------------------------
 
