@@ -9,6 +9,7 @@
 
 #include "message.h"
 #include "packet.h"
+#include "translation.h"
 
 #define SECOND 1000000000ULL
 #define REPORT_NS (5 * SECOND)
@@ -265,6 +266,8 @@ static __noinline struct connection *open_connection(struct __sk_buff *skb, stru
 			c->decision.egress_l7 = c->decision.ingress_l7 = 0;
 		}
 	}
+	if (!s->replay)
+		link_translated(skb, s);
 	if (bpf_map_update_elem(&connections, &s->tuple, c, BPF_ANY)) {
 		count(COUNT_CONNECTION_LOST);
 		return NULL;
