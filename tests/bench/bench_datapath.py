@@ -17,6 +17,7 @@ from observer.datapath.objects import image
 from observer.datapath.ring import ItemRing, RecordRing
 from observer.identity.endpoints import EndpointTable, IpCache
 from tests.captures import ACK, PSH, SYN, ethernet, ipv4, tcp, udp
+from tests.l7.http2_bytes import CALL, GRPC_END, GRPC_OK, HELLO, SETTINGS, Sender, data, message
 
 REPEAT = 200_000
 ROUNDS = 5
@@ -37,6 +38,17 @@ def kafka_request(correlation: int) -> bytes:
     """Metadata v1 of one topic."""
     body = struct.pack(">hhih", 3, 1, correlation, 5) + b"bench" + struct.pack(">ih", 1, 6) + b"orders"
     return struct.pack(">i", len(body)) + body
+
+
+def calls() -> list[tuple[bytes, bytes]]:
+    """gRPC calls of one connection: from the second on nearly all of a block is indexed."""
+    client, server = Sender(), Sender()
+    out = [(HELLO, SETTINGS)]
+    for stream in range(1, 2 * MESSAGES, 2):
+        asked = client.headers(stream, CALL) + data(stream, message(50), end=True)
+        answered = server.headers(stream, GRPC_OK) + data(stream, message(50))
+        out.append((asked, answered + server.headers(stream, GRPC_END, end=True)))
+    return out
 
 
 class Bench:
@@ -139,6 +151,13 @@ def main() -> None:
     asked, _, told = best_messages_ns(bench, 9092, [(kafka_request(number), b"") for number in range(MESSAGES)])
     line("Kafka request, Metadata of one topic", asked - clock, "450, aim 350")
     assert told >= MESSAGES, told
+    asked, answered, told = best_messages_ns(bench, 50051, calls())
+    line("gRPC call, indexed, and DATA", asked - clock, "1000, aim 700")
+    line("gRPC response, DATA and trailers", answered - clock, "none")
+    assert told >= 2 * MESSAGES, told
+    stream = [(HELLO, SETTINGS), *[(data(1, bytes(1_400)), b"")] * MESSAGES]
+    asked, _, told = best_messages_ns(bench, 50052, stream)
+    line("HTTP/2 DATA, 1400 octets", asked - clock, "none")
 
 
 if __name__ == "__main__":

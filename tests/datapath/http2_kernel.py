@@ -47,9 +47,9 @@ class Told(NamedTuple):
 class Kernel:
     """The datapath as a capture's replay has it; every `play` is a connection of its own."""
 
-    def __init__(self, **sizes: int) -> None:
-        """`sizes` are other numbers of entries for maps."""
-        self.object = Object(image("datapath"), "datapath")
+    def __init__(self, built: bytes | None = None, **sizes: int) -> None:
+        """`built` is another object than the shipped one; `sizes` are other numbers of entries for maps."""
+        self.object = Object(image("datapath") if built is None else built, "datapath")
         for name, size in sizes.items():
             self.object.resize(name, size)
         self.object.load()

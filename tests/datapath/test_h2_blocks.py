@@ -2,6 +2,7 @@
 
 import itertools
 import random
+import shutil
 from pathlib import Path
 
 import hpack
@@ -10,6 +11,7 @@ from hpack.huffman import HuffmanEncoder
 from hpack.huffman_constants import REQUEST_CODES, REQUEST_CODES_LENGTH
 
 import bpf.huffman
+from bpf.build import build
 from observer.l7.http2_frames import PREFACE
 from observer.record import Flags, HttpMethod, L7Kind, L7Type, Present, pack_text
 from tests.datapath.http2_kernel import Connection, Kernel, Told, by_python_unclosed
@@ -144,10 +146,9 @@ def test_names_are_coded_as_python_hpack_codes_them(name):
     assert bpf.huffman.encode(name) == HuffmanEncoder(REQUEST_CODES, REQUEST_CODES_LENGTH).encode(name)
 
 
-@pytest.mark.ebpf
-def test_blocks_of_whole_connections_read_as_python_hpack_wrote_them(kernel):
+def read_whole_connections(kernel: Kernel, seeds: range) -> None:
     read = 0
-    for seed in range(CONNECTIONS):
+    for seed in seeds:
         chance = random.Random(seed)
         speaker = Speaker(chance)
         requests = {2 * number + 1: speaker.request() for number in range(BLOCKS)}
@@ -159,8 +160,27 @@ def test_blocks_of_whole_connections_read_as_python_hpack_wrote_them(kernel):
         told = kernel.take()
         assert told == [request_told(stream, fields, 2_000) for stream, fields in requests.items()]
         read += len(told)
-    assert read == CONNECTIONS * BLOCKS
+    assert read == len(seeds) * BLOCKS
     assert kernel.handed_over() == 0
+
+
+@pytest.mark.ebpf
+def test_blocks_of_whole_connections_read_as_python_hpack_wrote_them(kernel):
+    read_whole_connections(kernel, range(CONNECTIONS))
+
+
+@pytest.mark.ebpf
+def test_segments_longer_than_what_is_loaded_at_once_are_read_alike(tmp_path):
+    """Test runs take no segment longer than PAYLOAD_SIZE, so that is made smaller."""
+    sources = Path(bpf.huffman.__file__).parent
+    copied = Path(shutil.copytree(sources, tmp_path / "bpf"))
+    maps = (copied / "maps.h").read_text()
+    smaller = maps.replace("#define PAYLOAD_SIZE 4096", "#define PAYLOAD_SIZE 512")
+    smaller = smaller.replace("#define PAYLOAD_SLACK 512", "#define PAYLOAD_SLACK 4096")
+    assert smaller.count("4096") == maps.count("4096")
+    (copied / "maps.h").write_text(smaller)
+    build(copied / "datapath.bpf.c", tmp_path / "small.bpf.o")
+    read_whole_connections(Kernel((tmp_path / "small.bpf.o").read_bytes()), range(1_000, 1_060))
 
 
 @pytest.mark.ebpf
