@@ -23,7 +23,7 @@ NAMES: Final = (
     b":method", b":path", b":authority", b":scheme", b":status", b":protocol", b"host", b"content-type", b"grpc-status",
     b"grpc-timeout",
 )  # fmt: skip
-"""The fields that bpf/hpack.h keeps; its enum field_kind names them."""
+"""The fields that matter; enum field_kind of bpf/hpack_table.h names them."""
 
 _HEAD: Final = """\
 /* SPDX-License-Identifier: Apache-2.0 */
@@ -84,7 +84,7 @@ def encode(text: bytes) -> bytes:
 
 
 def kind(name: bytes) -> str:
-    """A field's name in bpf/hpack.h."""
+    """Its member of enum field_kind."""
     return "FIELD_" + name.strip(b":").decode().upper().replace("-", "_")
 
 

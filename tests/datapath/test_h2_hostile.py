@@ -15,7 +15,7 @@ from tests.l7.http2_bytes import GET, HELLO, PING, SETTINGS, Sender, data, frame
 from tests.l7.transcripts import CLIENT, SERVER, Transcript
 
 LITERAL_GET = b"\x82\x86\x04\x02/a\x01\x01h"
-GOAWAY_STREAMS = 64  # bpf/http2.h
+GOAWAY_STREAMS = 64  # bpf/http2_streams.h
 CONNECTIONS = 300
 
 
