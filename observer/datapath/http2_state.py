@@ -1,8 +1,8 @@
 """What bpf/http2.h knew of a connection when it handed it over, given to the Python parser, which goes on from there.
 
-A snapshot's words and the entries of three maps enter (bpf/hpack_table.h: hpack_tables, hpack_texts; pending_requests); the
-parser is told places, tables and waiting streams. A block that was being read is lost, and its table with it. Without
-this every path that a gRPC client indexes would be unknown after the first reordered segment.
+A snapshot's words and the entries of three maps enter (hpack_tables and hpack_texts of bpf/hpack_table.h,
+pending_requests); the parser is told places, tables and waiting streams. A block that was being read is lost, and its
+table with it. Without this every path that a gRPC client indexes would be unknown after the first reordered segment.
 """
 
 from __future__ import annotations
