@@ -4,7 +4,8 @@
  * their error codes are. Bodies are passed over by arithmetic. A message cut over segments waits in kafka_walks.
  *
  * directions[].parser: [0] flags of enum kafka_side, [1] correlation id, [2] API key and version, [3] octets left of the
- * frame, [4-5] time of the header: what is told of a message whose walk was pushed out of kafka_walks.
+ * frame, [4-5] time of the header: what is told of a message whose walk was pushed out of kafka_walks. User space reads
+ * [0] when it goes on (observer/datapath/complete.py).
  * connection.parser: [0] flags of enum kafka_state, [1] SASL tokens of the client that were not answered. */
 #pragma once
 
@@ -287,12 +288,12 @@ static __always_inline int kafka_lose(struct kafka_context *x, struct direction 
 {
 	struct kafka_work *k = x->k;
 
+	d->parser[0] |= KAFKA_IS_LOST;
 	if (x->s->packet.sender == CLIENT) {
 		k->result = READ_HAND_OVER;
 		x->s->hand_over = SNAPSHOT_GAP;
 		return 1;
 	}
-	d->parser[0] |= KAFKA_IS_LOST;
 	k->index = k->loaded = 0;
 	k->next = x->s->end;
 	return 1;
@@ -489,7 +490,7 @@ static __noinline int kafka_suspend(struct kafka_context *x, struct direction *d
 	d->parser[0] |= KAFKA_IS_CUT;
 	d->parser[1] = w->correlation;
 	d->parser[2] = (__u32)w->key << 16 | w->version;
-	d->parser[3] = w->phase == KAFKA_BODY ? w->left - w->carried : -1;
+	d->parser[3] = w->phase == KAFKA_HEAD ? -1 : w->left - w->carried;
 	d->parser[4] = w->time_ns >> 32;
 	d->parser[5] = w->time_ns;
 	bpf_map_update_elem(&kafka_walks, &key, w, BPF_ANY);
@@ -608,8 +609,12 @@ __noinline int kafka_abandon(struct scratch *s, struct connection *c)
 		return READ;
 	w = &k->walk;
 	d = &c->directions[s->packet.sender & 1];
-	if (!(d->parser[0] & KAFKA_IS_CUT) || !kafka_resume(s, c, k, d) || w->phase == KAFKA_HEAD)
+	if (!(d->parser[0] & KAFKA_IS_CUT))
 		return READ;
+	if (!kafka_resume(s, c, k, d) || w->phase == KAFKA_HEAD) {
+		d->parser[0] |= KAFKA_IS_LOST;
+		return READ;
+	}
 	d->left += w->left - w->carried;
 	if (w->phase == KAFKA_CLIENT_ID)
 		return READ;

@@ -56,7 +56,8 @@ PENDING: Final = np.dtype(
         ("direction", "u1"),
         ("policy_match", "u1"),
         ("drop_reason_desc", "u1"),
-        ("pad", "u1", (3,)),
+        ("is_ambiguous", "u1"),
+        ("pad", "u1", (2,)),
         ("text_length", "u1", (4,)),
         ("parser", "u1", (16,)),
         ("text", "u1", (TEXT_SIZE,)),
@@ -266,8 +267,8 @@ class Completion:
         for each in ids:
             each &= 0xFFFFFFFF
             value = self._pending.get(PENDING_KEY.pack(number, each, 0))
-            if value is not None:
-                request = waiting_request(np.frombuffer(value, PENDING)[0])
+            if value is not None and not (pending := np.frombuffer(value, PENDING)[0])["is_ambiguous"]:
+                request = waiting_request(pending)
                 if numbered:
                     request.id = each - (each >> 31 << 32)  # Kafka's have a sign
                 found.append(request)
