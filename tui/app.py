@@ -6,11 +6,10 @@ once over what is held, and what of it the server can do is pushed there.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Final, Protocol
+from typing import Any, ClassVar, Final
 
 from textual.app import App, ComposeResult, SystemCommand
 from textual.binding import BindingType
@@ -22,7 +21,6 @@ from observer.errors import FlowscopeError
 from observer.filters.saved import SHIPPED, History, named_filters
 from observer.printer import escape
 from tui.config import Config, Session
-from tui.export import curl_of, json_of
 from tui.feed import Feed
 from tui.filtering import (
     NONE,
@@ -30,32 +28,24 @@ from tui.filtering import (
     VERDICTS,
     Filter,
     cell_test,
-    flow_test,
     literal,
     quick,
     read,
     with_cell,
     with_quick,
 )
-from tui.keys import KEYS, bindings, with_keymap
+from tui.keys import KEYS, bindings
 from tui.look import COLOUR_BLIND_THEME, look_of
 from tui.matches import AllRows, held
 from tui.questions import Questions
-from tui.screens.choice import Choice, Option
-from tui.screens.columns import ColumnChooser
-from tui.screens.export import Export
-from tui.screens.fields import FieldChooser
 from tui.screens.flows import FlowsPane
-from tui.screens.help import Help
 from tui.screens.map import MapPane
 from tui.screens.nodes import NodesPane
-from tui.screens.open import Open
-from tui.screens.stream import StreamWindow
 from tui.screens.summed import SummedPane
 from tui.screens.top import TopPane
-from tui.stream import Stream
 from tui.widgets.filter_bar import FilterBar, Shown
 from tui.widgets.status import Reading, StatusLine
+from tui.windows import Offer, Windows
 
 TICK_S: Final = 0.1
 SLOW_TICK_S: Final = 0.25
@@ -66,19 +56,6 @@ TYPED_OVER: Final = {
     key.action.partition("(")[0] for key in KEYS if key.where == "app" and key.id not in ("app.quit_now", "app.palette")
 }
 """What keys do not do while something is typed."""
-
-
-class Offer(Protocol):
-    """What can be done when no server answers."""
-
-    text: str
-    """Why, and what a local observer would get here."""
-    possible: bool
-    """Whether one can be started."""
-
-    def start(self) -> Source:
-        """Start it; FlowscopeError where that failed."""
-        ...
 
 
 class FlowscopeApp(App[None]):
@@ -105,7 +82,6 @@ class FlowscopeApp(App[None]):
         offer: Offer | None = None,
     ) -> None:
         super().__init__()
-        self._offer = offer
         self._told_at_start = tuple(warnings)
         self.config = Config() if config is None else config
         self.session = Session() if session is None else session
@@ -137,7 +113,7 @@ class FlowscopeApp(App[None]):
             "nodes": NodesPane(lambda: held(self.feed.store), lambda: self.feed.source, self.look),
         }
         self._hurrying = False
-        self._opened_sources: list[Source] = []
+        self.windows = Windows(self, offer)
 
     def compose(self) -> ComposeResult:
         """Status line, filter bar, screen, key hints."""
@@ -155,16 +131,14 @@ class FlowscopeApp(App[None]):
             self.notify(escape(warning), severity="warning", markup=False, timeout=10)
         if self._wanted:
             self.use_filter(self._wanted)
-        if self._offer is not None:
-            self._make_offer(self._offer.text)
+        self.windows.offer()
         self.set_interval(SLOW_TICK_S if self.config.slow else TICK_S, self._tick)
         self._tick()
 
     def on_unmount(self) -> None:
         """Leave nothing running, and remember."""
         self.feed.close()
-        for source in self._opened_sources:
-            source.close()
+        self.windows.close()
         if self._state is not None:
             self.session.time, self.session.sort = self.flows.time, self.top.sort
             self.session.save(self._state)
@@ -389,25 +363,33 @@ class FlowscopeApp(App[None]):
 
     def action_help(self) -> None:
         """Open the help."""
-        self.push_screen(Help(with_keymap(self.config.keys)))
+        self.windows.help()
 
     def action_export(self) -> None:
         """Ask for the name of a file."""
-        rows = self.flows.rows
-        picture = self.export_screenshot(title="flowscope")  # before the window covers it
-        self.push_screen(Export(rows, lambda: picture), self._notified)
+        self.windows.export()
 
     def action_open(self) -> None:
         """Ask for a capture."""
-        self.push_screen(Open(), self._opened)
+        self.windows.open()
 
-    def _opened(self, source: Source | None) -> None:
-        if source is not None:
-            self._opened_sources.append(source)
-            self.attach(source, finite=True)
+    def on_flows_pane_wanted(self, event: FlowsPane.Wanted) -> None:
+        """Open what a flow, or the table, asks for."""
+        if event.what == "search":
+            row = self.flows.view.row(self.flows.table.cursor)
+            value = "" if row is None else self.flows.table.cell(row, self.flows.table.column)
+            self.bar.ask(self.questions.search(self.flows.needle or value))
+        else:
+            {"columns": self.windows.columns, "stream": self.windows.stream, "copy_as": self.windows.copy_as}[
+                event.what
+            ]()
+
+    def on_top_pane_group_by(self) -> None:
+        """Ask for the fields of Top."""
+        self.windows.fields()
 
     def attach(self, source: Source, *, finite: bool) -> None:
-        """Show another source, without a filter."""
+        """Show another source; of a capture, everything, of a server what the filter asked for at the start selects."""
         self.feed.close()
         self.feed = Feed(source, capacity=self.config.ring, finite=finite)
         self.filter, self.filter_on = NONE, True
@@ -416,91 +398,8 @@ class FlowscopeApp(App[None]):
             if pane is not self.flows:
                 pane.reset()
         self.action_show("flows")
-
-    def _make_offer(self, text: str) -> None:
-        """There is no server: offer what can be done instead."""
-        assert self._offer is not None
-        options = [Option("o", "open", "a capture"), Option("r", "retry", "ask the server again"), Option("q", "quit")]
-        if self._offer.possible:
-            options.insert(0, Option("s", "start", "a local observer, until flowscope is quit"))
-        self.push_screen(Choice("No server answers", options, self.look, text=escape_lines(text)), self._offered)
-
-    def _offered(self, chosen: str | None) -> None:
-        if chosen == "open":
-            self.action_open()
-        elif chosen == "quit":
-            self.exit()
-        elif chosen == "retry":
-            source = self.feed.source
-            self.feed.close()
-            self.attach(source, finite=False)
-        elif chosen == "start":
-            self.notify("starting a local observer ...")
-            threading.Thread(target=self._start, name="start", daemon=True).start()
-
-    def _start(self) -> None:
-        assert self._offer is not None
-        try:
-            source = self._offer.start()
-        except FlowscopeError as error:
-            self.call_from_thread(self._make_offer, str(error))
-        else:
-            self.call_from_thread(self.attach, source, finite=False)
-
-    def on_flows_pane_wanted(self, event: FlowsPane.Wanted) -> None:
-        """Open what a flow, or the table, asks for."""
-        flows = self.flows
-        if event.what == "columns":
-            self.push_screen(ColumnChooser(flows.columns, self.look), self._columns_chosen)
-        elif event.what == "search":
-            row = flows.view.row(flows.table.cursor)
-            value = flows.needle or ("" if row is None else flows.table.cell(row, flows.table.column))
-            self.bar.ask(self.questions.search(value))
-        elif event.what == "stream":
-            stream = Stream(
-                flows.view,
-                flows.table.cursor,
-                packets=getattr(self.feed.source, "packets", None),
-                local=flows.time == "local",
-            )
-            self.push_screen(StreamWindow(stream, self.look))
-        elif event.what == "copy_as":
-            options = [
-                Option("f", "filter", "for flows like this one"),
-                Option("j", "json", "as observe -o json prints it"),
-                Option("c", "curl", "the request, if it is HTTP"),
-            ]
-            self.push_screen(Choice("Copy as", options, self.look), self._copy)
-
-    def _columns_chosen(self, columns: list[str] | None) -> None:
-        if columns is not None:
-            self.session.columns = columns
-            self.flows.columns = columns
-            self.flows.table.appear(columns=columns)
-
-    def _copy(self, what: str | None) -> None:
-        flow = self.flows.view.flow(self.flows.table.cursor)
-        if what is None or flow is None:
-            return
-        text = {"filter": flow_test, "json": json_of, "curl": curl_of}[what](flow)
-        if text:
-            self.copy_to_clipboard(text)
-            self.notify(f"copied as {what}", timeout=2)
-        else:
-            self.notify("no HTTP request: a curl command cannot be made of it", severity="warning")
-
-    def on_top_pane_group_by(self) -> None:
-        """Ask for the fields of Top."""
-        self.push_screen(FieldChooser(self.top.fields, self.look), self._fields_chosen)
-
-    def _fields_chosen(self, fields: list[str] | None) -> None:
-        if fields is not None:
-            self.session.group = fields
-            self.top.use_fields(fields)
-
-    def _notified(self, text: str | None) -> None:
-        if text:
-            self.notify(escape(text), markup=False)
+        if self._wanted and not finite:
+            self.use_filter(self._wanted)
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         """The palette: every key of the table that does something by itself, and the themes."""
@@ -518,11 +417,6 @@ class FlowscopeApp(App[None]):
     def _owner(self, action: str) -> Any:
         name = f"action_{action.partition('(')[0]}"
         return next((one for one in (self.flows.table, *self.panes.values()) if hasattr(one, name)), self)
-
-
-def escape_lines(text: str) -> str:
-    """A text of several lines, harmless."""
-    return "\n".join(map(escape, text.splitlines()))
 
 
 def run(

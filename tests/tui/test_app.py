@@ -8,6 +8,7 @@ import pytest
 
 from observer.client import open_capture_source, open_server, open_servers
 from observer.client import server as client_server
+from observer.errors import FlowscopeError
 from observer.identity.endpoints import Endpoint
 from observer.service.server import Server
 from observer.store import Store
@@ -397,3 +398,60 @@ def test_unreadable_messages_end_in_words_not_in_a_traceback():
         drive(steps, source=open_server(f"127.0.0.1:{port}"), finite=False)
     finally:
         server.stop(None).wait()
+
+
+# -- no server
+
+
+class Offering:
+    """An offer that starts a capture as if it were a local observer, or fails as it does."""
+
+    text = "nobody answers\x1b[2J\n\ntier       packet"
+
+    def __init__(self, source, *, possible=True):
+        self.possible = possible
+        self._source = source
+
+    def start(self):
+        if self._source is None:
+            raise FlowscopeError("the local observer did not start: no rights")
+        return self._source
+
+
+def test_without_a_server_a_local_observer_is_offered_and_started():
+    with serving(make_store(10), "127.0.0.1:0") as (_, bound):
+        local = open_server(bound)
+
+        async def steps(app, pilot):
+            text = "\n".join(screen(app))
+            assert "No server answers" in text
+            assert "nobody answers^[[2J" in text
+            assert "tier       packet" in text
+            await pilot.press("s")
+            await until(pilot, lambda: app.feed.told().word == "LIVE" and verdicts(app) == {"DROPPED"})
+            assert len(app.screen_stack) == 1
+
+        drive(steps, source=open_server("127.0.0.1:1"), finite=False, offer=Offering(local), filter="verdict=DROPPED")
+        local.close()
+
+
+def test_a_local_observer_that_does_not_start_is_told_and_offered_again():
+    async def steps(app, pilot):
+        await pilot.press("s")
+        await until(pilot, lambda: any("did not start: no rights" in line for line in screen(app)))
+        await pilot.press("r")
+        await until(pilot, lambda: len(app.screen_stack) == 1 and "FAILED" in screen(app)[0])
+
+    drive(steps, source=open_server("127.0.0.1:1"), finite=False, offer=Offering(None))
+
+
+def test_without_rights_nothing_is_started_but_a_capture_can_be_opened():
+    async def steps(app, pilot):
+        assert not any("a local observer, until" in line for line in screen(app))
+        await pilot.press("o")
+        await until(pilot, lambda: any("Open a capture" in line for line in screen(app)))
+        await typed(pilot, str(PCAPS / "dns-basic.pcap"))
+        await pilot.press("enter")
+        await until(pilot, lambda: app.feed.told().word == "FILE" and len(app.flows.rows) > 0)
+
+    drive(steps, source=open_server("127.0.0.1:1"), finite=False, offer=Offering(None, possible=False))
