@@ -30,6 +30,9 @@ IN_KERNEL = {
     "grpc-unary": (L7Kind.GRPC, 14),
     "grpc-streams": (L7Kind.GRPC, 10),
     "grpc-errors": (L7Kind.GRPC, 32),
+    "kafka-aiokafka": (L7Kind.KAFKA, 182),
+    "kafka-confluent": (L7Kind.KAFKA, 158),
+    "kafka-python": (L7Kind.KAFKA, 228),
 }
 
 
