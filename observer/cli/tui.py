@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shlex
+import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -33,11 +36,15 @@ def tui(
     theme: str | None,
     ascii: bool,
     slow: bool,
+    web: int | None,
 ) -> None:
     """Look at the flows of a server, of several, or of a capture, on the whole screen.
 
     FILTER is a text of the filter language: 'namespace=shop and not dns'.
     """
+    if web is not None:
+        _serve_to_browsers(web)
+        return
     from observer.filters.expression import Expression
     from tui.config import CHECKS, Session, load_config, state_path
 
@@ -89,6 +96,26 @@ def tui(
             say_losses(source.status().losses, of=str(pcap))
 
 
+def _serve_to_browsers(port: int) -> None:
+    """Run this very command for each browser that comes, on loopback only."""
+    try:
+        from textual_serve.server import Server
+    except ImportError:
+        raise ConfigError("--web needs the extra `web`: pip install 'flowscope[web]'") from None
+    Server(web_command(sys.argv[1:]), port=port, title="flowscope").serve()
+
+
+def web_command(args: Sequence[str]) -> str:
+    """The command line without --web, for a shell."""
+    kept, skip = [], False
+    for arg in args:
+        if skip or arg == "--web":
+            skip = not skip and arg == "--web"
+        elif not arg.startswith("--web="):
+            kept.append(arg)
+    return shlex.join([sys.executable, "-m", "observer.cli", *kept])
+
+
 class _Offer:
     """What the TUI offers when there is no server."""
 
@@ -138,5 +165,11 @@ command = Command(
         click.Option(["--theme"], metavar="NAME", help="ansi-dark, ansi-light or colour-blind."),
         click.Option(["--ascii"], is_flag=True, help="Signs of ASCII only."),
         click.Option(["--slow"], is_flag=True, help="Paint less often, for slow lines."),
+        click.Option(
+            ["--web"],
+            type=click.IntRange(1, 65535),
+            metavar="PORT",
+            help="Serve it to browsers on localhost:PORT instead (needs flowscope[web]).",
+        ),
     ],
 )

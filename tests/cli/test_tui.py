@@ -1,10 +1,14 @@
 """`flowscope tui` before it takes the screen: options, what is wrong in one line, what it offers without a server."""
 
+import shlex
+import sys
+
 import pytest
 from click.testing import CliRunner
 
 from observer.cli import local
 from observer.cli.main import flowscope
+from observer.cli.tui import web_command
 from observer.datapath.rights import EBPF, PACKET
 
 
@@ -54,8 +58,6 @@ def test_a_local_observer_that_does_not_start_says_why(monkeypatch):
 
 
 def test_a_local_observer_answers_and_ends_with_its_owner(monkeypatch):
-    import sys
-
     from tests.tui.driving import PCAPS
 
     serve = [sys.executable, "-m", "observer.cli", "serve", "--pcap", str(PCAPS / "dns-basic.pcap"), "--listen"]
@@ -69,3 +71,21 @@ def test_a_local_observer_answers_and_ends_with_its_owner(monkeypatch):
         observer.close()
     assert observer._child.poll() is not None
     assert not observer._socket.parent.exists()
+
+
+@pytest.mark.parametrize(
+    ("args", "kept"),
+    [
+        (["tui", "--web", "8000", "--pcap", "a b.pcap"], ["tui", "--pcap", "a b.pcap"]),
+        (["tui", "--web=8000", "verdict=DROPPED; reboot"], ["tui", "verdict=DROPPED; reboot"]),
+        (["tui", "x", "--web", "--web"], ["tui", "x"]),
+    ],
+)
+def test_browsers_get_the_same_command_without_the_option(args, kept):
+    assert shlex.split(web_command(args)) == [sys.executable, "-m", "observer.cli", *kept]
+
+
+def test_without_the_extra_the_option_says_which_one_it_needs(monkeypatch):
+    monkeypatch.setitem(sys.modules, "textual_serve.server", None)
+    result = CliRunner().invoke(flowscope, ["tui", "--web", "8000"])
+    assert "pip install 'flowscope[web]'" in str(result.exception)

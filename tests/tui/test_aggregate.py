@@ -6,6 +6,7 @@ import pytest
 
 from observer.filters.expression import Expression
 from tests.tui.flows import filled
+from tui import aggregate
 from tui.aggregate import FIELDS, SORTS, Shown, by_node, edges, top
 from tui.matches import Matches, held
 from tui.screens.top import shares, size_text
@@ -123,3 +124,17 @@ def test_sizes(size, text):
 )
 def test_columns_share_the_room(wanted, room, given):
     assert shares(wanted, room) == given
+
+
+def test_groups_and_edges_have_a_bound_and_the_rest_is_counted(monkeypatch):
+    monkeypatch.setattr(aggregate, "GROUPS", 1)
+    found = top(shown(), ["client-pod"])
+    assert (len(found.groups), found.more) == (1, 1)
+    some, about = edges(shown())
+    assert (len(some), about.more) == (1, 1)
+
+
+def test_where_texts_are_read_fewer_flows_are(monkeypatch):
+    monkeypatch.setattr(aggregate, "TEXT_ROWS", 100)
+    found = top(shown(), ["path"])
+    assert (found.flows, found.left_out) == (100, COUNT - 100)

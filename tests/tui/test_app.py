@@ -5,6 +5,7 @@ from contextlib import ExitStack
 
 import numpy as np
 import pytest
+from rich.cells import cell_len
 
 from observer.client import open_capture_source, open_server, open_servers
 from observer.client import server as client_server
@@ -455,3 +456,41 @@ def test_without_rights_nothing_is_started_but_a_capture_can_be_opened():
         await until(pilot, lambda: app.feed.told().word == "FILE" and len(app.flows.rows) > 0)
 
     drive(steps, source=open_server("127.0.0.1:1"), finite=False, offer=Offering(None, possible=False))
+
+
+def test_wide_characters_keep_the_columns_straight():
+    store = Store(64)
+    store.nodes.append("node-1")
+    add_flows(store, 3)
+    wide = Endpoint(identity=300, namespace="店", pod="支払いゲートウェイ-é-🛒-0")
+    records, _, _, _ = store.take(np.arange(3))
+    records["source_endpoint"] = store.endpoints.intern(wide)
+    store.append(records, node=1)
+    with serving(store, "127.0.0.1:0") as (_, bound):
+
+        async def steps(app, pilot):
+            await until(pilot, lambda: len(app.flows.rows) == 6)
+            for width in (80, 100, 121, 160):
+                await pilot.resize_terminal(width, 20)
+                await pilot.pause(0.2)
+                lines = screen(app)[3:9]
+                assert {cell_len(line) for line in lines} == {width}
+                places = {cell_len(line[: line.index("->")]) for line in lines}
+                assert len(places) == 1
+            for key in ("2", "3"):
+                await pilot.press(key)
+                await until(pilot, lambda: app.pane.told > 0)
+                assert {cell_len(line) for line in screen(app)} == {160}
+
+        drive(steps, source=open_server(bound), finite=False, size=(80, 20))
+
+
+def test_drawn_lines_that_are_kept_have_a_bound(monkeypatch):
+    monkeypatch.setattr("tui.widgets.flow_table.STRIPS_KEPT", 10)
+
+    async def steps(app, pilot):
+        for _ in range(6):
+            await pilot.press("pageup")
+            assert len(app.flows.table._strips) <= 10
+
+    drive(steps)

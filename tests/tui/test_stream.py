@@ -61,3 +61,15 @@ def test_bytes_belong_to_their_messages():
         for message in messages:
             first = payloads[message.sequence][0]
             assert first.startswith(("GET ", "POST ", "PUT ", "DELETE ", "HEAD ") if message.from_client else "HTTP/1.")
+
+
+def test_the_bytes_of_a_message_have_a_bound(monkeypatch):
+    monkeypatch.setattr(stream, "PAYLOAD", 10)
+    with closing(open_capture_source(PCAPS / "http1-keepalive.pcap")) as source:
+        store = Store(4096)
+        assert source.subscribe(store, observer_pb2.GetFlowsRequest(number=4096, follow=True)).wait(10)
+        one = Stream(FlowView(store), store.hot("l7_type").tolist().index(2), packets=source.packets, local=False)
+        one.messages()
+        lines = next(iter(one.payloads().values()))
+        assert len(lines[0]) == 10
+        assert lines[1].endswith("bytes more")

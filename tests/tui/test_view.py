@@ -7,6 +7,8 @@ from google.protobuf.struct_pb2 import Struct
 from observer.api import flow_pb2
 from observer.store import Store
 from observer.wire import FlowDecoder
+from tests.tui.flows import filled
+from tui import view
 from tui.look import Look
 from tui.view import FlowView, Line, byte_lines, cells, clock, delta, detail_lines, duration, gist, hex_lines
 from tui.widgets.status import Reading, StatusLine
@@ -176,3 +178,18 @@ def test_bytes_as_hex_and_as_text():
     assert byte_lines(b"GET / HTTP/1.1\r\nHost: a") == ["GET / HTTP/1.1", "Host: a"]
     assert byte_lines(b"\x00\x01\x02")[0].startswith("0000  00 01 02")
     assert not any("\x1b" in line for line in byte_lines(b"a" * 100 + b"\x1b[2J"))
+
+
+def test_rows_that_are_kept_have_a_bound(monkeypatch):
+    monkeypatch.setattr(view, "CACHED_ROWS", 10)
+    shown = FlowView(filled(100))
+    shown.fetch(range(100))
+    assert list(shown._rows) == list(range(90, 100))
+    assert shown.row(3) is not None
+    assert len(shown._rows) == 10
+
+
+def test_a_page_together_is_what_its_rows_are_one_by_one():
+    together, alone = FlowView(filled(50, capacity=32)), FlowView(filled(50, capacity=32))
+    together.fetch(range(50))
+    assert [together.row(one) for one in range(50)] == [alone.row(one) for one in range(50)]
