@@ -61,11 +61,16 @@ static __always_inline struct http2_side *http2_side(struct connection *c, __u8 
 	return (struct http2_side *)c->directions[sender & 1].parser;
 }
 
-/* Bytes that no sender may send: enough of them, and the connection is read no more. */
-static __always_inline int http2_faulty(struct connection *c)
+/* Bytes that no sender may send: enough of them, and the connection is read no more. Where policy refuses requests,
+ * what a client sends so does not pass, and the connection is read for ever. */
+static __always_inline int http2_faulty(struct scratch *s, struct connection *c)
 {
 	struct http2_connection *state = (struct http2_connection *)c->parser;
 
+	if (refuses(s) && (c->decision.egress_l7 | c->decision.ingress_l7)) {
+		s->hand_over = SNAPSHOT_RULE;
+		return s->packet.sender == CLIENT ? READ_HAND_OVER : READ;
+	}
 	return ++state->malformed >= MALFORMED_LIMIT ? READ_OPAQUE : READ;
 }
 
@@ -108,7 +113,7 @@ __noinline int http2_section(struct scratch *s, struct connection *c, struct htt
 	if (cut || b->step != STEP_FIELD)
 		http2_lose(s, c, work);
 	if (b->step == STEP_MALFORMED || (!cut && b->step != STEP_FIELD))
-		return http2_faulty(c);
+		return http2_faulty(s, c);
 	if (cut) {
 		b->cut = 1;
 		b->begins_unknown |= !b->fields;
@@ -219,7 +224,7 @@ static __noinline int http2_frame(struct http2 *h)
 			padding = head[FRAME_HEADER_SIZE];
 		if (prefix < prefix_size(head) || padding > size) {
 			http2_lose(s, c, work);
-			return http2_faulty(c);
+			return http2_faulty(s, c);
 		}
 		__builtin_memset(b, 0, SECTION_SIZE);
 		b->stream = stream;
@@ -230,7 +235,7 @@ static __noinline int http2_frame(struct http2 *h)
 	case FRAME_CONTINUATION:
 		if (!(side->bits & SIDE_IN_BLOCK)) { /* of a block that began out of sight, or of nothing (6.10) */
 			http2_lose(s, c, work);
-			return side->bits & SIDE_LATE ? READ : http2_faulty(c);
+			return side->bits & SIDE_LATE ? READ : http2_faulty(s, c);
 		}
 		break;
 	case FRAME_DATA:
@@ -369,7 +374,7 @@ static long http2_step(__u32 i, void *context)
 		if (!gather_head(h, at))
 			return 0;
 		if (interrupts(h, side)) {
-			work->result = http2_faulty(h->c) ?: http2_section(s, h->c, work, 1);
+			work->result = http2_faulty(s, h->c) ?: http2_section(s, h->c, work, 1);
 			if (work->result)
 				return 1;
 		}

@@ -55,7 +55,7 @@ class Kernel:
         self.object.load()
         self._ring = RecordRing(self.object.map("events"))
         self._snapshots = ItemRing(self.object.map("snapshots"))
-        self._ports = itertools.count(1024)
+        self._ports = itertools.count(50_100)  # above the server's, which is how roles are guessed
         self.runner = Runner(self.object.program("flowscope_in"), ctx=bytes(SK_BUFF_SIZE))
         self.set()
 
@@ -85,9 +85,13 @@ class Kernel:
         buffer = ctypes.create_string_buffer(frame, len(frame))
         return self.runner.run(ctypes.addressof(buffer), len(frame))
 
-    def take(self) -> list[Told]:
+    def rows(self):
         """The L7 records since the last look."""
-        return [told_by_kernel(row) for row in self._ring.take(1 << 16) if row["type"] == FlowType.L7]
+        return [row for row in self._ring.take(1 << 16) if row["type"] == FlowType.L7]
+
+    def take(self) -> list[Told]:
+        """Their L7 columns."""
+        return [told_by_kernel(row) for row in self.rows()]
 
     def handed_over(self) -> int:
         """How much was given to user space since the last look."""
