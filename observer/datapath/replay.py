@@ -25,7 +25,7 @@ from observer.datapath.libbpf import Object, Runner
 from observer.datapath.losses import count_losses
 from observer.datapath.maps import Settings
 from observer.datapath.objects import image
-from observer.datapath.rebuilt import ETHERNET_SIZE, FRAME_LIMIT, Segment, ethernet, split
+from observer.datapath.rebuilt import FRAME_LIMIT, Segment, ethernet, split
 from observer.datapath.ring import Counters, ItemRing, RecordRing
 from observer.decode import Decoder, Packets
 from observer.identity.endpoints import IpCache
@@ -53,6 +53,8 @@ class Frame(enum.IntFlag):
 
 
 ETHERNET: Final = 1
+SHORTEST: Final = 54
+"""Ethernet's header and IPv6's: the kernel refuses frames that end within the header that their ethertype announces."""
 
 DRAIN_FRAMES: Final = 512
 """Frames between two looks at the ring of records, which holds those of as many at the very least."""
@@ -107,7 +109,7 @@ class Replay:
             words=self._object.map("let_go"),
             http2=Maps(self._object.map("hpack_tables"), self._object.map("hpack_texts")),
         )
-        self._time_ns = 0
+        self._time_ns = 0  # of the packets that were read, the latest
 
     def __enter__(self) -> Self:
         return self
@@ -134,7 +136,7 @@ class Replay:
             strict=True,
         )
         for row, (offset, length, wire, time_ns, link_type) in enumerate(columns):
-            if link_type != ETHERNET or length < ETHERNET_SIZE:
+            if link_type != ETHERNET or length < SHORTEST:
                 others.append(row)
                 continue
             if others:
@@ -157,9 +159,7 @@ class Replay:
         if tunnels:
             self._decode(frames, tunnels)
         self._drain()
-        if len(frames):
-            self._time_ns = max(self._time_ns, int(frames.times_ns[-1]))
-            self._completion.advance(self._time_ns)
+        self._completion.advance(self._time_ns)
         self._append()
 
     def finish(self) -> None:
@@ -175,7 +175,10 @@ class Replay:
         assert context is not None
         _TSTAMP.pack_into(context, _TSTAMP_OFFSET, time_ns)
         _CB.pack_into(context, _CB_OFFSET, ip_length, what)
-        return self._runner.run(address, length)
+        result = self._runner.run(address, length)
+        if result not in (ELSEWHERE, TUNNEL):
+            self._time_ns = max(self._time_ns, time_ns)
+        return result
 
     def _run_bytes(self, frame: bytes, time_ns: int, ip_length: int, what: int) -> int:
         return self._run(np.frombuffer(frame, np.uint8).ctypes.data, len(frame), time_ns, ip_length, what)

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -68,6 +69,8 @@ class World(NamedTuple):
 
 
 NOWHERE = World()
+APART_NS = 10**13
+"""Between two runs: more than any timeout."""
 
 
 def in_python(batches: Sequence[Frames], world: World = NOWHERE) -> Store:
@@ -88,6 +91,37 @@ def in_kernel(batches: Sequence[Frames], world: World = NOWHERE) -> Store:
             replay.frames(frames)
         replay.finish()
     return store
+
+
+class Kernel:
+    """A datapath that is loaded once and takes one capture after the other, each later than the one before.
+
+    Tables keep what was there: whoever asks gives its connections addresses of their own.
+    """
+
+    def __init__(self) -> None:
+        self.store, rest = NOWHERE.load()
+        self.replay = Replay(**rest)
+        self._runs = 0
+
+    def later(self, frames: Frames) -> Frames:
+        """The same frames, after all that were run."""
+        self._runs += 1
+        return replace(frames, times_ns=frames.times_ns + self._runs * APART_NS)
+
+    def run(self, frames: Frames) -> list[tuple]:
+        self.store.forget()
+        self.replay.frames(frames)
+        self.replay.finish()
+        return stored(self.store)
+
+    def assert_same(self, frames: Frames) -> list[tuple]:
+        """Both make the same flows of these frames; those of the kernel."""
+        frames = self.later(frames)
+        kernel = self.run(frames)
+        missing, added = differences(stored(in_python([frames])), kernel)
+        assert ([named(row) for row in missing[:3]], [named(row) for row in added[:3]]) == ([], [])
+        return kernel
 
 
 def by_kernel(store: Store, kind: L7Kind) -> int:

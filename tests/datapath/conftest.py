@@ -8,6 +8,15 @@ import pytest
 
 from bpf.build import build
 from observer.datapath.libbpf import Object
+from tests.datapath.both import Kernel
+
+
+@pytest.fixture(scope="session")
+def kernel() -> Iterator[Kernel]:
+    """The datapath, for captures; loading takes longer than most tests do."""
+    loaded = Kernel()
+    yield loaded
+    loaded.replay.close()
 
 
 @pytest.fixture(scope="session")

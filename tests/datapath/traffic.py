@@ -169,6 +169,17 @@ def packets(draw, segments: list[Segment], client: str, server: str) -> list[Pac
     return rows
 
 
+def plainly(segments: list[Segment], client: str, server: str) -> list[Packet]:
+    """The packets of a connection that begins and does not end."""
+    ends, starts = (client, server), (1000, 5000)
+    rows = [tcp(client, server, "S", sequence=1000), tcp(server, client, "SA", sequence=5000, at=0.001)]
+    for number, segment in enumerate(segments, 2):
+        sequence = starts[segment.side] + 1 + segment.offset
+        way = ends[segment.side], ends[1 - segment.side]
+        rows.append(tcp(*way, "PA", segment.data, sequence=sequence, acknowledgment=1, at=number / 1000))
+    return rows
+
+
 def frames_of(rows: list[Packet], shift_ns: int = 0):
     """A batch of Ethernet frames."""
     kinds = [0x86DD if ":" in row.source else 0x0800 for row in rows]
@@ -178,4 +189,4 @@ def frames_of(rows: list[Packet], shift_ns: int = 0):
     )
 
 
-__all__ = ["START", "Segment", "cuts", "disturbed", "frames_of", "http_exchange", "packets"]
+__all__ = ["START", "Segment", "cuts", "disturbed", "frames_of", "http_exchange", "packets", "plainly"]
