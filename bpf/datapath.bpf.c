@@ -8,43 +8,17 @@
 
 #include "conn.h"
 #include "http.h"
-#include "policy.h"
+#include "http2.h"
+#include "kafka.h"
 #include "message.h"
 #include "packet.h"
+#include "policy.h"
 #include "refusal.h"
 #include "snapshot.h"
 
 /* What replay gets for a frame that user space has to read. */
 #define REPLAY_ELSEWHERE 100
 #define REPLAY_TUNNEL 101
-
-#if __has_include("http2.h")
-#include "http2.h"
-#else
-static __always_inline int http2_detect(struct __sk_buff *skb, struct scratch *s, struct connection *c)
-{
-	return 0;
-}
-
-static __always_inline int http2_read(struct __sk_buff *skb, struct scratch *s, struct connection *c)
-{
-	return READ_HAND_OVER;
-}
-#endif
-
-#if __has_include("kafka.h")
-#include "kafka.h"
-#else
-static __always_inline int kafka_detect(struct __sk_buff *skb, struct scratch *s, struct connection *c)
-{
-	return 0;
-}
-
-static __always_inline int kafka_read(struct __sk_buff *skb, struct scratch *s, struct connection *c)
-{
-	return READ_HAND_OVER;
-}
-#endif
 
 /* Where the unread part of a segment lies, seen from what was read before. */
 enum { SEGMENT_NOTHING, SEGMENT_IN_ORDER, SEGMENT_BEHIND_HOLE };
