@@ -16,10 +16,13 @@ from observer.errors import FlowscopeError
 from observer.printer import Colour, Output, Printer
 from observer.wire import FlowEncoder
 from tui.matches import Rows
+from tui.view import FlowView
 
 FORMATS: Final = {".jsonl": Output.JSON, ".json": Output.JSON, ".txt": Output.COMPACT}
 """Formats of flows by the end of a file's name; `.svg` is a picture of the screen."""
 BLOCK: Final = 1024
+PACKET_FLOWS: Final = 65_536
+"""The newest flows whose packets are saved: each has its comment in memory."""
 
 
 class ExportError(FlowscopeError):
@@ -31,8 +34,10 @@ def check_name(text: str) -> Path:
     if not text:
         raise ExportError("a name, please: flows.jsonl, flows.txt or screen.svg")
     path = Path(text).expanduser()
-    if path.suffix not in (*FORMATS, ".svg"):
-        raise ExportError(f"the name says the format: {', '.join(FORMATS)} for flows, .svg for the screen")
+    if path.suffix not in (*FORMATS, ".pcapng", ".svg"):
+        raise ExportError(
+            f"the name says the format: {', '.join(FORMATS)} for flows, .pcapng for their packets, .svg for the screen"
+        )
     if path.exists():
         raise ExportError(f"{path} is there already; choose another name")
     return path
@@ -63,6 +68,33 @@ def write_flows(path: Path, rows: Rows, *, stop: Callable[[], bool] = lambda: Fa
         except OSError as error:
             raise ExportError(f"cannot write {path}: {error.strerror or error}") from None
     return written
+
+
+def write_packets(path: Path, rows: Rows, source: Any, *, stop: Callable[[], bool] = lambda: False) -> int:
+    """Write the packets of a table's flows as pcapng, annotated; return how many. ExportError where that failed."""
+    write = getattr(source, "write_packets", None)
+    if write is None:
+        raise ExportError("this source has no packets: only a capture can be saved as .pcapng")
+    sequences = rows.between(rows.store.first, rows.store.next)[-PACKET_FLOWS:]
+    records, _, _, whole = rows.store.take(sequences)
+    view = FlowView(rows.store)
+    view.fetch(whole.tolist())
+    comments = [_comment(view, sequence) for sequence in whole.tolist()]
+    try:
+        with path.open("xb") as file:
+            number: int = write(file, records, comments, stop=stop)
+    except OSError as error:
+        raise ExportError(f"cannot write {path}: {error.strerror or error}; choose another name") from None
+    return number
+
+
+def _comment(view: FlowView, sequence: int) -> str:
+    """What is known of the packet that made a flow: who, verdict and policy, what was said."""
+    row = view.row(sequence)
+    if row is None:
+        return ""
+    by = f" by {row.policy}" if row.policy else ""
+    return f"{row.source} {row.arrow} {row.destination}  {row.verdict}{by}  {row.type}  {row.summary}"
 
 
 def _responses(rows: Rows, sequences: Any) -> Iterator[observer_pb2.GetFlowsResponse]:

@@ -87,7 +87,7 @@ KEYS: Final = (
     Key("app.top", "2", "show('top')", "Top", "who and what makes most of them"),
     Key("app.map", "3", "show('map')", "Map", "who talks to whom"),
     Key("app.nodes", "4", "show('nodes')", "Nodes", "where the flows come from, and what was lost"),
-    Key("app.export", "w", "export", "Save", "write the flows shown to a file, or a picture of the screen"),
+    Key("app.export", "w", "export", "Save", "save the flows shown, their packets, or a picture of the screen"),
     Key("app.open", "o", "open", "Open", "open a capture"),
     Key("app.palette", "colon,ctrl+p", "command_palette", "Commands", "find a command by its name"),
     Key("app.help", "question_mark", "help", "Help", "the tour and every key", True),

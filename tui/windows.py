@@ -60,7 +60,7 @@ class Windows:
     def export(self) -> None:
         """The name of a file for what is shown."""
         picture = self._app.export_screenshot(title="flowscope")  # before the window covers it
-        self._app.push_screen(Export(self._app.flows.rows, lambda: picture), self._told)
+        self._app.push_screen(Export(self._app.flows.rows, self._app.feed.source, lambda: picture), self._told)
 
     def _told(self, text: str | None) -> None:
         if text:

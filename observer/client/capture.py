@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, BinaryIO, Final, NamedTuple
 
 import numpy as np
 
 from observer.api import batch_pb2, observer_pb2
 from observer.batch import BatchReader
+from observer.client.annotated import write_annotated
 from observer.client.source import Node, State, Status
 from observer.client.subscription import BackgroundSubscription, running
 from observer.decode import Decoder, Packets
@@ -30,6 +31,7 @@ from observer.pipeline import Pipeline, replay, replay_batches
 from observer.policy.engine import Engine
 from observer.policy.load import load_policies
 from observer.query import Query
+from observer.record import Records
 from observer.service.answers import About, Answers
 from observer.service.mask import FieldMask
 from observer.sources.pcap import open_capture
@@ -244,6 +246,14 @@ class CaptureSource:
         if around_ns is not None:
             found.sort(key=lambda packet: (not packet.forward, not packet.payload))
         return found[:limit]
+
+    def write_packets(
+        self, out: BinaryIO, records: Records, comments: Sequence[str], *, stop: Callable[[], bool] = lambda: False
+    ) -> int:
+        """Write the packets of the records' connections as pcapng, those that made a record with its comment."""
+        if self._path.is_fifo() or self._path.is_char_device():
+            raise FlowscopeError(f"{self._path} came by a pipe and cannot be read again; save it to a file first")
+        return write_annotated(self._path, out, records, comments, stop=lambda: stop() or self._stop.is_set())
 
     def status(self) -> Status:
         """What was read so far, and what of it could not be."""

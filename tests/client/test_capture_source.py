@@ -9,7 +9,7 @@ import pytest
 
 from observer.api import flow_pb2, observer_pb2
 from observer.client import State, open_capture_source
-from observer.errors import CaptureError, ConfigError, FilterError, PolicyError
+from observer.errors import CaptureError, ConfigError, FilterError, FlowscopeError, PolicyError
 from observer.query import InvalidQueryError
 from observer.store import Store
 
@@ -190,3 +190,32 @@ def test_the_node_of_a_capture():
     with closing(open_capture_source(PCAPS / "http1-basic.pcap")) as source:
         (node,) = source.nodes()
         assert (node.tier, node.address) == ("pcap", "http1-basic.pcap")
+
+
+def test_packets_of_a_pipe_cannot_be_saved(tmp_path):
+    import os
+
+    os.mkfifo(tmp_path / "pipe")
+    with (
+        closing(open_capture_source(tmp_path / "pipe")) as source,
+        (tmp_path / "out").open("wb") as out,
+        pytest.raises(FlowscopeError, match="by a pipe"),
+    ):
+        source.write_packets(out, np.zeros(0), [])
+
+
+def test_comments_of_a_packet_have_a_bound(tmp_path, monkeypatch):
+    from observer.client import annotated
+
+    monkeypatch.setattr(annotated, "COMMENTS_MAX", 2)
+    monkeypatch.setattr(annotated, "COMMENT_MAX", 5)
+    with closing(open_capture_source(PCAPS / "http1-basic.pcap")) as source:
+        store = Store(4096)
+        assert source.subscribe(store, observer_pb2.GetFlowsRequest(number=4096, follow=True)).wait(10)
+        records, _, _, _ = store.take(np.arange(1))
+        with (tmp_path / "out.pcapng").open("wb") as out:
+            assert source.write_packets(out, np.repeat(records, 3), ["abcdefgh"] * 3) == len(source.packets(records[0]))
+        data = (tmp_path / "out.pcapng").read_bytes()
+        assert (data.count(b"abcde"), data.count(b"abcdef")) == (2, 0)
+        with (tmp_path / "none.pcapng").open("wb") as out:
+            assert source.write_packets(out, records, [""], stop=lambda: True) == 0

@@ -3,16 +3,23 @@
 import json
 import resource
 import shlex
+import subprocess
+from ipaddress import ip_address
 
 import pytest
 from google.protobuf.json_format import ParseDict
 
 from observer.api import flow_pb2, observer_pb2
+from observer.filters.expression import Expression
 from observer.jsonpb import to_json
+from observer.store import Store
+from tests.tui.driving import PCAPS, shop
 from tests.tui.flows import filled
 from tests.tui.test_view import refused
-from tui.export import ExportError, check_name, curl_of, json_of, write_flows
-from tui.matches import held
+from tui.export import ExportError, check_name, curl_of, json_of, write_flows, write_packets
+from tui.matches import Matches, held
+
+SIDES = ("source", "destination")
 
 
 def test_flows_as_json_lines_and_as_compact_text(tmp_path):
@@ -34,7 +41,7 @@ def test_writing_can_be_stopped(tmp_path):
     [
         ("", "a name, please"),
         ("flows", "the name says the format"),
-        ("flows.pcap", "the name says the format"),
+        ("flows.pcap", "the name says the format: .jsonl, .json, .txt for flows, .pcapng"),
         ("here.jsonl", "here.jsonl is there already; choose another name"),
     ],
 )
@@ -103,3 +110,49 @@ def test_a_request_as_curl_is_quoted_for_a_shell(fields, words):
 
 def test_what_is_no_request_is_no_curl():
     assert curl_of(flow_pb2.Flow()) == ""
+
+
+def tshark(path, *fields):
+    """What tshark reads: lines of fields, tab between them."""
+    command = ["tshark", "-r", str(path), "-T", "fields", *(part for field in fields for part in ("-e", field))]
+    return [
+        line.split("\t")
+        for line in subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    ]
+
+
+def test_packets_are_saved_with_what_is_known_of_them(tmp_path):
+    source = shop()
+    store = Store(4096)
+    try:
+        assert source.subscribe(store, observer_pb2.GetFlowsRequest(number=4096, follow=True)).wait(20)
+        rows = Matches(store, Expression.parse("verdict=DROPPED and http and ip-version=v4"))
+        while not rows.complete:
+            rows.advance()
+        written = write_packets(tmp_path / "drops.pcapng", rows, source)
+    finally:
+        source.close()
+    fields = ("frame.time_epoch", "ip.src", "tcp.srcport", "ip.dst", "tcp.dstport")
+    lines = tshark(tmp_path / "drops.pcapng", "frame.comment", *fields)
+    comments = [line[0] for line in lines if line[0]]
+    assert len(comments) == len(rows)  # each flow is of one packet
+    assert any(
+        comment.startswith("shop/order-service-7c9d8f6b5d-x2kqm:") and "DROPPED" in comment and "DELETE" in comment
+        for comment in comments
+    )
+    # All packets of these connections, as they were captured, and no other.
+    records, _, _, _ = store.take(rows.between(0, store.next))
+    connections = {
+        frozenset((str(ip_address(record[f"{side}_ip"].tobytes()[12:])), str(record[f"{side}_port"])) for side in SIDES)
+        for record in records
+    }
+    whole = tshark(PCAPS / "shop.pcap", *fields)
+    expected = [line for line in whole if frozenset([(line[1], line[2]), (line[3], line[4])]) in connections]
+    assert [line[1:] for line in lines] == expected
+    assert written == len(expected)
+
+
+def test_a_server_has_no_packets_to_save(tmp_path):
+    with pytest.raises(ExportError, match="only a capture can be saved"):
+        write_packets(tmp_path / "f.pcapng", held(filled(1)), object())
+    assert not (tmp_path / "f.pcapng").exists()

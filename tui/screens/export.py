@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import Any
 
 from textual.widget import Widget
 from textual.widgets import Input
 
 from observer.errors import FlowscopeError
-from tui.export import check_name, open_new, write_flows
+from tui.export import check_name, open_new, write_flows, write_packets
 from tui.matches import Rows
 from tui.screens.window import Window
 
@@ -17,13 +18,15 @@ from tui.screens.window import Window
 class Export(Window[str]):
     """Answers with what was written, in words."""
 
-    def __init__(self, rows: Rows, picture: Callable[[], str]) -> None:
+    def __init__(self, rows: Rows, source: Any, picture: Callable[[], str]) -> None:
         super().__init__(
             f"Save the {len(rows):,} flows shown, or the screen",
-            "NAME.jsonl (as observe -o json), NAME.txt (compact) or NAME.svg (the screen); enter writes, esc leaves",
+            "NAME.jsonl (as observe -o json), NAME.txt (compact), NAME.pcapng (the packets of a capture, "
+            "each with pods, verdict and policy in its comment) or NAME.svg (the screen); enter writes, esc leaves",
             small=True,
         )
         self._rows = rows
+        self._source = source
         self._picture = picture
         self._file = Input(placeholder="flows.jsonl", compact=True)
         self._stop = threading.Event()
@@ -49,11 +52,14 @@ class Export(Window[str]):
 
         def write() -> None:
             try:
-                number = write_flows(path, self._rows, stop=self._stop.is_set)
+                if path.suffix == ".pcapng":
+                    told = f"{write_packets(path, self._rows, self._source, stop=self._stop.is_set):,} packets"
+                else:
+                    told = f"{write_flows(path, self._rows, stop=self._stop.is_set):,} flows"
             except FlowscopeError as error:
                 self.app.call_from_thread(self.complain, str(error))
             else:
-                self.app.call_from_thread(self.dismiss, f"wrote {number:,} flows to {path}")
+                self.app.call_from_thread(self.dismiss, f"wrote {told} to {path}")
 
         threading.Thread(target=write, name="export", daemon=True).start()
 
