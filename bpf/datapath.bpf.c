@@ -131,6 +131,9 @@ static __noinline int read_segment(struct __sk_buff *skb, struct scratch *s, str
 	if (c->l7 != L7_UNDECIDED && pass_over(s, d, found))
 		return 0;
 	if (found == SEGMENT_BEHIND_HOLE || packet->payload_missing) {
+		/* It comes again behind what is missing, and is read then: in user space nothing can be refused. */
+		if (refuses(s) && (c->decision.egress_l7 | c->decision.ingress_l7))
+			return 1;
 		if (c->l7 == L7_KAFKA)
 			kafka_abandon(s, c);
 		s->at = packet->payload;

@@ -138,3 +138,18 @@ def test_a_malformed_block_does_not_pass(enforcing, block):
     connection = Connection(enforcing)
     assert ask(connection, HELLO) == PASSED
     assert ask(connection, frame(1, 5, 1, block)) == REFUSED
+
+
+@pytest.mark.ebpf
+def test_a_hole_lets_nothing_pass_unread(enforcing):
+    """What lies behind it has to come again, in order."""
+    connection, client = Connection(enforcing), Sender()
+    assert ask(connection, HELLO) == PASSED
+    said = [client.headers(1, CALL), client.headers(3, CALL), client.headers(5, asking("GET", "/b"))]
+    for missing in (said[0], said[1]):
+        connection.sequence[CLIENT] += len(missing)
+        assert connection.segment(CLIENT, said[2], 16, 1) == REFUSED
+        connection.sequence[CLIENT] -= len(missing)
+        assert ask(connection, missing) == PASSED
+    assert ask(connection, said[2]) == REFUSED
+    assert [int(row["l7_id"]) for row in enforcing.rows() if row["l7_type"] == L7Type.REQUEST] == [1, 3, 5]
