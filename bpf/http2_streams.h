@@ -297,11 +297,14 @@ static __noinline int end_stream(struct scratch *s, struct connection *c, struct
 		bpf_map_delete_elem(&pending_requests, &work->stream_key);
 		return 0;
 	}
-	if (s->packet.sender == CLIENT)
-		swap_ends(&s->record);
-	tell_answer(s, c, work, pending, 0);
-	if (s->packet.sender == CLIENT)
-		swap_ends(&s->record);
+	if (s->packet.sender != CLIENT) {
+		tell_answer(s, c, work, pending, 0);
+		return 0;
+	}
+	/* Kept: the server may have answered before it hears of it, and that is not told once more (5.1). */
+	swap_ends(&s->record);
+	tell_answer(s, c, work, pending, 1);
+	swap_ends(&s->record);
 	return 0;
 }
 

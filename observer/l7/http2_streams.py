@@ -7,6 +7,7 @@ octets of frames and no tables.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
@@ -26,6 +27,8 @@ STREAM_LIMIT: Final = 4_096
 REMEMBERED_LIMIT: Final = 1 << 22
 """Octets of header sections that the streams of one connection keep, STREAM_COST included."""
 STREAM_COST: Final = 512
+RESET_LIMIT: Final = 256
+"""Streams that a client has given up and whose answer may still be on its way: so many are remembered."""
 GOAWAY_LIMIT: Final = 16
 """GOAWAY frames that are acted upon."""
 
@@ -92,6 +95,7 @@ class Streams:
         self._newest = 0  # the last stream that the client opened (5.1.1: their numbers ascend)
         self._epochs = (0, 0)
         self._goaways = 0
+        self._given_up: deque[int] = deque(maxlen=RESET_LIMIT)
 
     def lost(self, side: Side) -> None:
         """Bytes of a side were lost, and frames may be among them."""
@@ -171,6 +175,8 @@ class Streams:
             return
         if not stream.told and not stream.pushed:
             self._tell(number, stream, time_ns, out, {"reset": error_name(code), "reset_by": _SIDES[side]})
+            if side is CLIENT:
+                self._given_up.append(number)
         self._forget(number)
 
     def go_away(self, side: Side, last: int, code: int, time_ns: int, out: list[Message]) -> None:
@@ -233,6 +239,8 @@ class Streams:
         stream = self._streams.get(number)
         begins = self._begins(stream, section, end_stream)
         if stream is None:
+            if number in self._given_up:
+                return  # the server answered before it heard of it: the response was told (5.1)
             if begins is False and not section.get(b"grpc-status"):
                 return  # trailers of a response that was not seen
             stream = _Stream(None, self._epochs)

@@ -19,7 +19,7 @@ from observer.l7.hpack import FIELDS_LIMIT, OUTPUT_LIMIT
 from observer.l7.http2 import HEADER_BLOCK_LIMIT, MALFORMED_LIMIT, SECTION_SIZE, SECTIONS_LIMIT, Http2
 from observer.l7.http2_direction import State
 from observer.l7.http2_frames import PREFACE, SEARCH_LIMIT, SEARCH_PIECE_COST, FrameSearch, FrameType, looks_like
-from observer.l7.http2_streams import GOAWAY_LIMIT, REMEMBERED_LIMIT, STREAM_LIMIT
+from observer.l7.http2_streams import GOAWAY_LIMIT, REMEMBERED_LIMIT, RESET_LIMIT, STREAM_LIMIT
 from observer.l7.message import Message, Side
 from observer.losses import Losses
 from observer.record import HttpMethod, L7Kind, L7Type
@@ -236,6 +236,13 @@ TABLE: dict[str, tuple[Transcript, list[str], dict[str, int]]] = {
             ]
         ),
         [CALLED[0], "grpc 1 502 to /p.Svc/Do"],
+        {},
+    ),
+    "gRPC: an answer that crosses the reset": (
+        whole(
+            lambda c, s: [(CLIENT, c.headers(1, CALL) + reset(1)), (SERVER, s.headers(1, GRPC_OK + GRPC_END, end=True))]
+        ),
+        [CALLED[0], "grpc 1 None to /p.Svc/Do reset=CANCEL reset_by=client"],
         {},
     ),
     "gRPC: reset in the middle of the answer": (
@@ -738,6 +745,15 @@ def test_a_hundred_thousand_streams():
     server = Sender()
     last = parser.feed(SERVER, server.headers(199_999, OK) + server.headers(1, OK), 200_000)
     assert [say(each) for each in last] == ["199999 200 to /a", "1 200 to ?"]
+
+
+def test_streams_given_up_are_remembered_up_to_a_bound():
+    parser = started(Losses())
+    server = Sender()
+    for stream in range(1, 2 * RESET_LIMIT + 3, 2):  # one more than are remembered
+        parser.feed(CLIENT, frame(1, 4, stream, b"\x82\x86\x04\x02/a\x01\x01h") + reset(stream), stream)
+    late = [parser.feed(SERVER, server.headers(stream, OK, end=True), 9_999) for stream in (2 * RESET_LIMIT + 1, 3, 1)]
+    assert [[say(each) for each in told] for told in late] == [[], [], ["1 200 to ?"]]
 
 
 def test_octets_remembered_of_streams_are_bounded():
