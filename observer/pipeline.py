@@ -96,6 +96,7 @@ class Pipeline:
         if node not in store.nodes:
             store.nodes.append(node)
         self._node = store.nodes.index(node)
+        self._mode = mode
         self._tagger = Tagger(endpoints, policy, mode)
         self._conntrack = Conntrack(self.losses) if conntrack is None else conntrack
         self._assembly = Assembly(self.losses)
@@ -103,6 +104,14 @@ class Pipeline:
         self._names = Names(self.losses)
         self._time_ns = 0
         self._rows = Rows()
+
+    def judge_by(self, endpoints: IpCache, policy: Engine | None) -> None:
+        """Judge by these from the next packet on, connections that stand included."""
+        if self._store.endpoints is not endpoints.table:
+            raise ValueError("the store and the ipcache have to share one endpoint table")
+        self._tagger = Tagger(endpoints, policy, self._mode)
+        for connection in self._conntrack:
+            connection.tag = None
 
     @property
     def names(self) -> Names:

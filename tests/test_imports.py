@@ -38,6 +38,7 @@ STREET = [
         "observer.notes",
         "observer.tag",
         "observer.rows",
+        "observer.judging",
         "observer.pipeline",
         "observer.datapath.maps",
         "observer.datapath.fill",

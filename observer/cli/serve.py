@@ -104,15 +104,32 @@ def _serve_live(
     judged: Judged, patterns: tuple[str, ...], datapath: str, open_server: _Opening, stop: threading.Event
 ) -> None:
     from observer.datapath.interfaces import Interfaces
+    from observer.errors import FlowscopeError
+    from observer.judging import Watch, read_judging
     from observer.live.loop import Live
     from observer.live.tier import Judges, give_up_rights, open_tier
     from observer.service.answers import About, Condition
     from observer.tag import PolicyMode
 
     mode = PolicyMode(judged.policy_mode or "audit")
-    judges = Judges(judged.store, judged.endpoints, judged.policy, mode, judged.node_name)
+    judges = Judges(judged.store, judged.judging.endpoints, judged.judging.policy, mode, judged.node_name)
     tier = open_tier(datapath, judges, say=warn)
-    live = Live(tier.capture, Interfaces(patterns), stop)
+    watch = Watch(judged.files)
+
+    def read_again() -> None:
+        if not watch.changed():
+            return
+        try:
+            judging = read_judging(judged.files, judged.store.endpoints, judged.store.policies)
+            tier.capture.judge_by(judging.endpoints, judging.policy)
+        except FlowscopeError as error:
+            warn(f"{error}; what was read before still holds")
+            return
+        for warning in judging.warnings:
+            warn(warning)
+        _say("read identities and policies again: they hold from now on")
+
+    live = Live(tier.capture, Interfaces(patterns), stop, read_again)
     try:
         # Before any other thread is there: rights belong to threads.
         give_up_rights(tier.capture, [(address.port, address.path) for address in open_server.addresses])

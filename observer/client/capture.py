@@ -24,12 +24,9 @@ from observer.client.source import Node, State, Status
 from observer.client.subscription import BackgroundSubscription, running
 from observer.decode import Decoder, Packets
 from observer.errors import FlowscopeError
-from observer.identity.endpoints import IpCache
-from observer.identity.file import Identities, load_identities
+from observer.judging import Files, Judging, read_judging
 from observer.losses import Losses
 from observer.pipeline import Pipeline, replay, replay_batches
-from observer.policy.engine import Engine
-from observer.policy.load import load_policies
 from observer.query import Query
 from observer.record import Records
 from observer.service.answers import About, Answers
@@ -80,12 +77,16 @@ class Judged:
     """A store and the pipeline that fills it with flows that have identity and verdict."""
 
     store: Store
-    endpoints: IpCache
-    policy: Engine | None
+    files: Files
+    judging: Judging
     pipeline: Pipeline
     node_name: str
     policy_mode: str
-    warnings: tuple[str, ...]
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the files said that somebody should look at."""
+        return self.judging.warnings
 
     @classmethod
     def load(
@@ -98,25 +99,20 @@ class Judged:
         node_name: str | None = None,
     ) -> Judged:
         """Read identities and policies; ConfigError or PolicyError where they are wrong."""
-        known = Identities() if identities is None else load_identities(identities)
-        ipcache = known.ipcache()
-        store = Store(capacity, endpoints=ipcache.table)
-        engine, warnings = None, []
-        if policies:
-            documents = load_policies(policies)
-            engine = Engine(documents, store.endpoints, store.policies, known.namespaces)
-            warnings = [*documents.warnings, *engine.warnings]
+        store = Store(capacity)
+        files = Files(identities, tuple(policies))
+        judging = read_judging(files, store.endpoints, store.policies)
         node = default_node_name() if node_name is None else node_name
-        if known.cluster not in ("", "default"):
-            node = f"{known.cluster}/{node}"  # as Hubble names the nodes of other clusters
+        if judging.cluster not in ("", "default"):
+            node = f"{judging.cluster}/{node}"  # as Hubble names the nodes of other clusters
         pipeline = Pipeline(
             store=store,
-            endpoints=ipcache,
-            policy=engine,
+            endpoints=judging.endpoints,
+            policy=judging.policy,
             mode=PolicyMode(policy_mode),
             node=node,
         )
-        return cls(store, ipcache, engine, pipeline, node, policy_mode if policies else "", tuple(warnings))
+        return cls(store, files, judging, pipeline, node, policy_mode if policies else "")
 
 
 class CaptureSource:

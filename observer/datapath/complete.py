@@ -170,6 +170,10 @@ class Completion:
         # Names of both ends of the kernel's connections, as they were when each began: client's, server's.
         self._named: OrderedDict[int, tuple[tuple[str, ...], tuple[str, ...]]] = OrderedDict()
 
+    def judge_by(self, endpoints: IpCache, policy: Engine | None) -> None:
+        """Judge what is read here by these from now on."""
+        self._pipeline.judge_by(endpoints, policy)
+
     def records(self, records: Records) -> None:
         """Take what the kernel told."""
         if len(records):

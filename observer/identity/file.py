@@ -45,9 +45,9 @@ class Identities:
     namespaces: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # labels by namespace
     dual_stack: bool = False  # addresses of both families are claimed
 
-    def ipcache(self) -> IpCache:
-        """An ipcache over a new endpoint table, filled with these endpoints."""
-        cache = IpCache(EndpointTable(), dual_stack=self.dual_stack)
+    def ipcache(self, table: EndpointTable | None = None) -> IpCache:
+        """An ipcache filled with these endpoints, over a new endpoint table unless one is given."""
+        cache = IpCache(EndpointTable() if table is None else table, dual_stack=self.dual_stack)
         for endpoint, prefixes in self.claims:
             number = cache.table.intern(endpoint)
             for address, length in prefixes:

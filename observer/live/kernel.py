@@ -80,6 +80,7 @@ class KernelCapture:
             datapath = stack.enter_context(Object(image("datapath"), "datapath"))
             datapath.only("flowscope_in", "flowscope_out")
             datapath.load()
+            self._datapath = datapath
             settings = Settings(enforce=mode is PolicyMode.ENFORCE, wall_ns=wall_offset_ns())
             self._settings = fill(datapath, endpoints, policy, settings)
             self._settings_map = datapath.map("settings")
@@ -123,13 +124,20 @@ class KernelCapture:
     def needs(self) -> Collection[Capability]:
         """Links, and maps that are open, ask for no rights; a filter does, and so do maps before Linux 5.19.
 
-        To put other policies in place (fill) would need CAP_BPF: it makes maps.
+        Other policies come in maps of their own.
         """
-        return (Capability.CAP_NET_ADMIN, Capability.CAP_BPF) if self._attachments.way is Way.CLSACT else ()
+        if self._attachments.way is Way.CLSACT:
+            return Capability.CAP_NET_ADMIN, Capability.CAP_BPF
+        return (Capability.CAP_BPF,) if self._settings.has_policy else ()
 
     def take(self, changes: Changes) -> None:
         """Attach to what came; let go what went."""
         self._attachments.take(changes)
+
+    def judge_by(self, endpoints: IpCache, policy: Engine | None) -> None:
+        """Judge by these from the next packet on; PolicyError where the kernel cannot hold a rule exactly."""
+        self._settings = fill(self._datapath, endpoints, policy, self._settings)
+        self._completion.judge_by(endpoints, policy)
 
     def drain(self) -> None:
         """Put what the rings hold into the store, but for the newest, which something older may yet follow."""

@@ -8,11 +8,13 @@ from __future__ import annotations
 import select
 import threading
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final, Protocol
 
 from observer.datapath.interfaces import Changes, Interfaces
 from observer.datapath.rights import Capability
+from observer.identity.endpoints import IpCache
+from observer.policy.engine import Engine
 
 PAUSE_S: Final = 0.005
 """How long what comes is let gather: one round of work for all of it."""
@@ -52,6 +54,10 @@ class Capture(Protocol):
         """Capture from what came; let go what went."""
         ...
 
+    def judge_by(self, endpoints: IpCache, policy: Engine | None) -> None:
+        """Judge flows by these from now on; PolicyError where it cannot, and then nothing changes."""
+        ...
+
     def drain(self) -> None:
         """Put what was seen into the store."""
         ...
@@ -68,8 +74,16 @@ class Capture(Protocol):
 class Live:
     """A capture at work in a thread of its own, from `start` until `stop` is called or set, or it fails and sets it."""
 
-    def __init__(self, capture: Capture, interfaces: Interfaces, stop: threading.Event) -> None:
+    def __init__(
+        self,
+        capture: Capture,
+        interfaces: Interfaces,
+        stop: threading.Event,
+        each_tick: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`each_tick` is called by the thread about once a second."""
         self._capture = capture
+        self._each_tick = each_tick
         self._interfaces = interfaces
         self._stopping = stop
         self._thread = threading.Thread(target=self._run, name="capture", daemon=True)
@@ -110,5 +124,6 @@ class Live:
             if time.monotonic() >= ticked + TICK_S:
                 ticked = time.monotonic()
                 capture.tick(time.time_ns())
+                self._each_tick()
         capture.drain()
         capture.tick(time.time_ns())

@@ -7,8 +7,10 @@ from collections.abc import Collection, Sequence
 from observer.datapath.interfaces import Changes, Interface
 from observer.datapath.rights import Capability
 from observer.decode import Decoder
+from observer.identity.endpoints import IpCache
 from observer.live.loop import Pressures
 from observer.pipeline import Pipeline
+from observer.policy.engine import Engine
 from observer.sources.packet import PacketSocket
 from observer.vantage import Vantage
 
@@ -37,6 +39,10 @@ class PacketCapture:
             del self._interfaces[interface.index]
         self._interfaces |= {interface.index: interface for interface in changes.came}
         self._socket.choose(self._interfaces)
+
+    def judge_by(self, endpoints: IpCache, policy: Engine | None) -> None:
+        """Judge flows by these from now on."""
+        self._pipeline.judge_by(endpoints, policy)
 
     def drain(self) -> None:
         """Read what is in the ring."""

@@ -6,8 +6,10 @@ import time
 import pytest
 
 from observer.datapath.interfaces import Changes, Interfaces
+from observer.identity.endpoints import IpCache
 from observer.live import loop
 from observer.live.loop import Live
+from observer.policy.engine import Engine
 
 PATIENCE_S = 10
 
@@ -28,6 +30,9 @@ class Recorder:
 
     def take(self, changes: Changes) -> None:
         self._note("take")
+
+    def judge_by(self, endpoints: IpCache, policy: Engine | None) -> None:
+        self._note("judge_by")
 
     def drain(self) -> None:
         self._note("drain")
