@@ -1,0 +1,47 @@
+"""A large transfer at full speed, and many short ones at once: nothing is lost."""
+
+from collections import Counter
+
+import pytest
+
+from fixtures.record import http1
+from fixtures.record.clients import curl
+from tests.live.node import is_request, watched
+
+pytestmark = pytest.mark.ebpf
+MANY = 2_000
+
+
+def losses(status: dict) -> list[dict]:
+    """Losses of the capture; ARP and the like are counted there, and are no loss."""
+    return [loss for loss in status["losses"] if not loss["reason"].startswith("not IP")]
+
+
+def test_a_gigabyte_is_one_request_and_one_response(lab):
+    switch, client, web, folder = http1.site(lab)
+    with (folder / "www/huge.bin").open("wb") as file:
+        file.truncate(1 << 30)
+    for namespace, interface in ((client, "eth0"), (web, "eth0"), (switch, "to-client"), (switch, "to-web")):
+        namespace.offload(interface, on=True)  # frames of 64 KB, as between real pods
+    with watched(lab, switch, "--datapath", "ebpf") as node:
+        (said,) = curl(client, f"http://{http1.WEB}/huge.bin")
+        (after,) = curl(client, f"http://{http1.WEB}/index.html")
+        flows = node.until(lambda flows: len(flows) >= 4, "--protocol", "http")
+        ends = node.observe("--tcp-flags", "FIN", "--from-ip", http1.WEB)
+        assert losses(node.status()) == []
+    assert (said.status, after.status) == (200, 200)
+    assert Counter(flow["l7"]["http"].get("code", 0) for flow in flows) == {0: 2, 200: 2}
+    assert max(int(flow["extensions"]["value"]["bytes"]) for flow in ends) > 1 << 30
+
+
+def test_many_requests_at_once_are_all_told(lab):
+    switch, client, _, folder = http1.site(lab)
+    with watched(lab, switch, "--datapath", "ebpf") as node:
+        many = f"http://{http1.WEB}/index.html?n=[1-{MANY}]"
+        client.run("curl", "-sS", "-Z", "--parallel-max", 16, "-o", "/dev/null", many)
+        flows = node.until(lambda flows: len(flows) >= 2 * MANY, "--protocol", "http")
+        assert losses(node.status()) == []
+    requests = Counter(flow["l7"]["http"]["url"].partition("?n=")[2] for flow in flows if is_request(flow))
+    assert requests == Counter(str(number) for number in range(1, MANY + 1))
+    assert sum(flow["l7"]["http"].get("code") == 200 for flow in flows) == MANY
+    assert len(http1.server_said(folder)) == MANY
