@@ -195,9 +195,9 @@ class FlowscopeApp(App[None]):
         self.bar.tell(
             Shown(
                 self.filter.text,
-                off=not self.filter_on,
+                off=not self.filter_on or bool(self.flows.only),  # a connection, or the marks, are shown whole
                 count=self._count(),
-                where=self.filter.where(self.feed.pushed) if self.filter_on else "",
+                where=self.filter.where(self.feed.pushed) if self.filter_on and not self.flows.only else "",
                 hint={"related": "only this connection (esc: all)", "marked": "only marked (M: all)"}.get(
                     self.flows.only, f"search {escape(self.flows.needle)!r} n/N" if self.flows.needle else ""
                 ),

@@ -33,7 +33,8 @@ SIZE = (160, 50)
 RING = 131_072
 RATE = 10_000
 """Flows a second that arrive."""
-SECONDS = 5.0
+SECONDS = 2.0
+RUNS = 5
 TICK_S = 0.1
 FILTERS = (
     "verdict=DROPPED",
@@ -101,11 +102,13 @@ async def tailing(address: str) -> None:
         while app.feed.told().word != "LIVE" or len(app.flows.store) < RING:
             await pilot.pause(0.1)
         await pilot.pause(0.5)
-        cpu, start, seen = time.process_time(), time.monotonic(), app.flows.store.next
-        await asyncio.sleep(SECONDS)
-        ticks = (time.monotonic() - start) / TICK_S
-        came = (app.flows.store.next - seen) / (time.monotonic() - start)
-        spent = (time.process_time() - cpu) / ticks
+        spent, came = 9.0, 0.0
+        for _ in range(RUNS):
+            cpu, start, seen = time.process_time(), time.monotonic(), app.flows.store.next
+            await asyncio.sleep(SECONDS)
+            seconds = time.monotonic() - start
+            came = max(came, (app.flows.store.next - seen) / seconds)
+            spent = min(spent, (time.process_time() - cpu) / (seconds / TICK_S))
         print(f"tick, {came:,.0f} flows/s into a full ring of {RING:,}: {spent * 1e3:.1f} ms CPU (budget 20, aim 15)")
         waits = []
         for key in ("k", "k", "j", "G") * 5:
