@@ -97,7 +97,16 @@ SECTIONS: Final[dict[str, list[click.Option]]] = {
         click.Option(["--silent-errors", "-s"], is_flag=True, help="No warnings on stderr."),
         click.Option(["--debug", "-D"], is_flag=True, help="Tell of nodes that come and go."),
     ],
-    "Source": [server_option(), *capture_options()],
+    "Source": [
+        server_option(),
+        *capture_options(),
+        click.Option(
+            ["--datapath"],
+            type=click.Choice(["user", "ebpf"]),
+            default="user",
+            help="Who reads the capture: this process (default), or the eBPF programs, which need the rights to load.",
+        ),
+    ],
 }
 EXPRESSION_HELP: Final = (
     "EXPRESSION filters, beside the flags: `observe 'to-pod=shop/cart and not dns'`. Tests are FIELD OPERATOR VALUE, a "
@@ -269,7 +278,7 @@ def _answers(
 def _from_server(ctx: click.Context, request: observer_pb2.GetFlowsRequest, local: Expression | None) -> None:
     from observer.client import open_server
 
-    for name in ("identities", "policy", "policy_mode"):
+    for name in ("identities", "policy", "policy_mode", "datapath"):
         if _given(ctx, name):
             flag = name.replace("_", "-")
             raise ConfigError(f"--{flag} needs --pcap; a server judges by what it was started with")
@@ -290,6 +299,7 @@ def _from_capture(ctx: click.Context, request: observer_pb2.GetFlowsRequest, loc
         identities=options["identities"],
         policies=options["policy"],
         policy_mode=options["policy_mode"],
+        datapath=options["datapath"],
         progress=progress.update if progress.shown else None,
     )
     with closing(source):

@@ -26,7 +26,7 @@ from observer.decode import Decoder, Packets
 from observer.errors import FlowscopeError
 from observer.judging import Files, Judging, read_judging
 from observer.losses import Losses
-from observer.pipeline import Pipeline, replay, replay_batches
+from observer.pipeline import Pipeline, replay_batches
 from observer.query import Query
 from observer.record import Records
 from observer.service.answers import About, Answers
@@ -125,10 +125,13 @@ class CaptureSource:
         identities: Path | None = None,
         policies: Sequence[Path] = (),
         policy_mode: str = "enforce",
+        datapath: str = "user",
         realtime: bool = False,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
+        """`datapath` "ebpf" lets the kernel's programs read the frames, where "user" has the pipeline do it."""
         self.name = path.name
+        self._datapath = datapath
         self._path = path
         self._realtime = realtime
         self._progress = progress
@@ -164,7 +167,7 @@ class CaptureSource:
             passing = replace(passing, until_ns=None)  # Hubble goes back from the newest before it looks at `until`
         encoder = FlowEncoder(judged.store)
         given = 0
-        for _ in replay_batches(self._path, judged.pipeline, progress=self._progress, stop=self._stop):
+        for _ in self._batches(judged):
             ended = _later(judged.store, passing.until_ns)
             for serialized in answers.selected(passing, mask, encoder, self._stop.is_set):
                 response = observer_pb2.GetFlowsResponse.FromString(serialized)
@@ -275,9 +278,29 @@ class CaptureSource:
         if self._replaying is not None:
             self._replaying.join()
 
+    def _batches(self, judged: Judged, *, realtime: bool = False) -> Iterator[None]:
+        """Read the file into the store, and hand over after each batch."""
+        if self._datapath == "user":
+            yield from replay_batches(
+                self._path, judged.pipeline, realtime=realtime, progress=self._progress, stop=self._stop
+            )
+            return
+        from observer.datapath.replay import Replay  # nobody else needs libbpf
+        from observer.datapath.replay import replay_batches as kernel_batches
+
+        with Replay(
+            store=judged.store,
+            endpoints=judged.judging.endpoints,
+            policy=judged.judging.policy,
+            mode=PolicyMode(judged.policy_mode or "enforce"),
+            node=judged.node_name,
+        ) as datapath:
+            yield from kernel_batches(self._path, datapath, realtime=realtime, progress=self._progress, stop=self._stop)
+
     def _replay(self, kept: Judged) -> None:
         try:
-            replay(self._path, kept.pipeline, realtime=self._realtime, progress=self._progress, stop=self._stop)
+            for _ in self._batches(kept, realtime=self._realtime):
+                pass
         except FlowscopeError as error:
             self._failure = error
         finally:

@@ -166,11 +166,13 @@ def open_capture_source(
     identities: Path | None = None,
     policies: Sequence[Path] = (),
     policy_mode: str = "enforce",
+    datapath: str = "user",
     realtime: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Source:
     """A capture file, run through the pipeline in this process; ConfigError, PolicyError or CaptureError when wrong.
 
+    With `datapath` "ebpf" the kernel's programs read it; its flows begin with DatapathError where they cannot.
     `progress` is called with bytes read and bytes in all, by the thread that reads.
     """
     from observer.client.capture import CaptureSource  # numpy and the whole pipeline
@@ -180,6 +182,7 @@ def open_capture_source(
         identities=identities,
         policies=policies,
         policy_mode=policy_mode,
+        datapath=datapath,
         realtime=realtime,
         progress=progress,
     )
