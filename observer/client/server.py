@@ -30,6 +30,8 @@ DIAL_S: Final = 5
 """How long one attempt to connect may take."""
 UNARY_S: Final = 12.0
 """How long an answer of one message may take; both as the stock CLI has them."""
+CLOSE_S: Final = 1.0
+"""How long ending the calls may take; then the process may end without."""
 RECONNECT_S: Final = 0.5
 """After a lost connection, before the first new attempt; each further one waits twice as long."""
 RECONNECT_MAX_S: Final = 3.0
@@ -141,7 +143,10 @@ class ServerSource:
         """End every call and subscription."""
         for subscription in self._subscriptions:
             subscription.cancel()
-        self._channel.close()
+        # A call that ctrl-c interrupted while it was being opened is known to nobody, and gRPC would wait for it.
+        closing = threading.Thread(target=self._channel.close, name="close", daemon=True)
+        closing.start()
+        closing.join(CLOSE_S)
 
     # -- calls ----------------------------------------------------------------------------------------------------
 
