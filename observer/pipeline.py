@@ -18,7 +18,8 @@ from observer.extra import Extra
 from observer.identity.endpoints import EndpointTable, IpCache
 from observer.identity.names import Names
 from observer.l7.conversation import Conversation
-from observer.l7.detect import Detected
+from observer.l7.detect import DNS_PORTS, Detected
+from observer.l7.dns import DnsPair
 from observer.l7.kafka_topics import TopicIds
 from observer.l7.message import Message, Side
 from observer.losses import Losses
@@ -135,42 +136,41 @@ class Pipeline:
         """Take the next packets and append the flows that they make."""
         batch = Batch(packets)
         times, flags, sequence = batch.time_ns, batch.tcp_flags, batch.sequence
-        data, start, length, missing = batch.data, batch.start, batch.length, batch.missing
-        rows = self._rows
+        data, start, length = batch.data, batch.start, batch.length
+        # Segments that are nothing but bytes, captured whole.
+        plain = (((packets.tcp_flags & SYN_OR_FIN) == 0) & (packets.payload_missing == 0)).tolist()
+        rows, read, tell = self._rows, self._feed, self._message
         for row, half, what in self._conntrack.track(packets, _lane):
             rows.place = row
             time_ns = times[row]
+            connection = half.connection
             if what == END:
-                self._end(half.connection, time_ns)
+                self._end(connection, time_ns)
                 continue
             # What the bytes say comes first: it may turn the roles that the packet's own flow tells.
             messages: list[Message] | tuple[()] = ()
             stream: Stream | None = half.stream
             if what != TELL or stream is not None:
-                protocol = half.connection.protocol
+                protocol = connection.protocol
                 if protocol == TCP:
-                    if (
-                        what == DATA
-                        and stream is not None
-                        and not flags[row] & SYN_OR_FIN
-                        and not missing[row]
-                        and stream.takes(sequence[row], length[row])
-                    ):  # nearly every segment: the next of its stream
-                        messages = self._feed(half, bytes(data[start[row] : start[row] + length[row]]), time_ns)
+                    size = length[row]
+                    if what == DATA and stream is not None and plain[row] and stream.takes(sequence[row], size):
+                        # Nearly every segment: the next of its stream.
+                        at = start[row]
+                        messages = read(half, bytes(data[at : at + size]), time_ns)
                     else:
                         messages = self._segment(batch, row, half, what, time_ns)
                 elif protocol == UDP:
-                    messages = self._feed(half, bytes(data[start[row] : start[row] + length[row]]), time_ns)
+                    messages = self._datagram(half, bytes(data[start[row] : start[row] + length[row]]), time_ns)
                 else:
                     half.wants_payload = False
                 if messages and messages[-1].kind is TLS:
                     # No flow of its own: Hubble has no kind for it. The packet is told, with what its hello says.
                     what |= self._greet(half, messages.pop(), flags[row], what)
             if what & TELL:
-                connection = half.connection
                 rows.packet(batch, row, half, connection.tag or self._tag(connection), time_ns)
             for message in messages:
-                self._message(half.connection, message, time_ns)
+                tell(connection, message, time_ns)
         if times:
             self._time_ns = max(self._time_ns, times[-1])
         rows.place = len(times)
@@ -248,9 +248,29 @@ class Pipeline:
         connection = half.connection
         conversation: Conversation = connection.conversation or self._meet(connection)
         messages = conversation.feed(half.side, data, time_ns)
-        if connection.asker is None or conversation.opaque or conversation.is_datagram:
+        if connection.asker is None or conversation.opaque:
             _settle(connection, conversation)
         return messages
+
+    def _datagram(self, half: Half, data: bytes, time_ns: int) -> list[Message]:
+        """The same, of a datagram."""
+        connection = half.connection
+        conversation: Conversation | DnsPair = connection.conversation or self._meet_pair(connection)
+        messages = conversation.feed(half.side, data, time_ns)
+        _settle(connection, conversation)
+        return messages
+
+    def _meet_pair(self, connection: Connection) -> Conversation | DnsPair:
+        key = connection.client.key
+        source, destination = key[32] << 8 | key[33], key[34] << 8 | key[35]
+        if source not in DNS_PORTS and destination not in DNS_PORTS:
+            return self._meet(connection)
+        # Who uses such a port on both ends asks and answers from it (RFC 6762, 6): the roles do not show.
+        roles_known = connection.asker is not None or source == destination
+        pair = connection.conversation = DnsPair(self.losses, roles_known=roles_known)
+        asker = connection.asker or connection.client
+        asker.side, asker.other.side = CLIENT, SERVER
+        return pair
 
     def _meet(self, connection: Connection) -> Conversation:
         key = connection.client.key
@@ -273,7 +293,7 @@ class Pipeline:
         if not half.wants_payload:
             return []
         _let_go(half)
-        conversation: Conversation | None = half.connection.conversation
+        conversation: Conversation | DnsPair | None = half.connection.conversation
         if conversation is None:
             return []
         if not half.other.wants_payload:
@@ -375,7 +395,7 @@ def _lane(connection: Connection) -> int:
     Not before it is known what it speaks and to whom, nor where answers name addresses or topics to other connections.
     What begins to do so behind a CONNECT teaches the others from the next batch on.
     """
-    conversation: Conversation | None = connection.conversation
+    conversation: Conversation | DnsPair | None = connection.conversation
     if connection.tag is None:
         return 0
     if conversation is None:
@@ -383,7 +403,7 @@ def _lane(connection: Connection) -> int:
     return LANES.get(conversation.kind, 0)
 
 
-def _settle(connection: Connection, conversation: Conversation) -> None:
+def _settle(connection: Connection, conversation: Conversation | DnsPair) -> None:
     """Note what the bytes have said of the connection, and let go of what is read to its end."""
     if connection.asker is None and conversation.kind is not MORE:
         _learn(connection, conversation)
@@ -391,11 +411,11 @@ def _settle(connection: Connection, conversation: Conversation) -> None:
         _let_go(connection.client)
         _let_go(connection.server)
         connection.conversation = None
-    elif conversation.is_datagram and conversation.idle:
+    elif isinstance(conversation, DnsPair) and conversation.idle:
         connection.conversation = None
 
 
-def _learn(connection: Connection, conversation: Conversation) -> None:
+def _learn(connection: Connection, conversation: Conversation | DnsPair) -> None:
     """The bytes have said who asks."""
     connection.asker = connection.client
     if conversation.roles_swapped:

@@ -73,9 +73,10 @@ class Stream:
 
     def takes(self, sequence: int, size: int) -> bool:
         """Whether these `size` bytes are the next, nothing waits and no end is known; then they count as given."""
-        if self._starts or self._end >= 0 or self._next & MASK != sequence or self._next < 0:
+        position = self._next
+        if position & MASK != sequence or position < 0 or self._starts or self._end >= 0:
             return False
-        self._next += size
+        self._next = position + size
         return True
 
     def segment(self, sequence: int, data: bytes, missing: int = 0) -> Sequence[Piece]:

@@ -112,15 +112,6 @@ class Conversation:
         self.roles_swapped = False
         """The bytes of the caller's Side.CLIENT are a server's: the caller guessed in mid-connection, and wrong."""
 
-    @property
-    def idle(self) -> bool:
-        """A UDP pair that waits for no answer, and whose next datagram says by its ports alone what it is.
-
-        Such pairs are many and most are done: who holds them may let this object go and make a new one if need be.
-        """
-        parser = self._parser
-        return isinstance(parser, DnsDatagrams) and parser.idle and not detect.DNS_PORTS.isdisjoint(self._ports)
-
     def resume(self, kind: Detected) -> Parser:
         """Begin where another reader has stopped, who knew what is spoken and by whom; the parser, to be told more."""
         self._begin(Side.CLIENT, Detection(kind, Side.CLIENT))

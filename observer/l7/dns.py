@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from observer.extra import DnsAnswer
-from observer.l7.dns_message import HEADER_SIZE, MalformedError, is_plausible_header, read_message
+from observer.l7.detect import Detected
+from observer.l7.dns_message import HEADER_SIZE, MalformedError, is_plausible_header, is_response, read_message
 from observer.l7.dns_types import type_names
 from observer.l7.message import Message, Side
 from observer.losses import Losses
@@ -20,6 +21,7 @@ from observer.record import L7Kind, L7Type
 
 # Looking members up in their class is slow, and done for every message.
 DNS = L7Kind.DNS
+CLIENT, SERVER = Side.CLIENT, Side.SERVER
 REQUEST, RESPONSE = L7Type.REQUEST, L7Type.RESPONSE
 
 PENDING_LIMIT: Final = 1_024
@@ -48,13 +50,13 @@ _Key = tuple[Side, int, bytes, int | None]
 class _Exchange:
     """Queries of one connection and the answers to them."""
 
-    __slots__ = ("_by_id", "_losses", "_malformed", "_pending", "opaque")  # there is one for every port that asks
+    __slots__ = ("_losses", "_malformed", "_pending", "opaque")  # there is one for every port that asks
 
     def __init__(self, losses: Losses) -> None:
         self.opaque = False
         self._losses = losses
-        self._pending: dict[_Key, tuple[Message, int]] = {}  # the first query, how often it was asked
-        self._by_id: dict[tuple[Side, int], _Key] = {}  # the last query pending with an id
+        # The first query and how often it was asked, those asked last behind the others.
+        self._pending: dict[_Key, tuple[Message, int]] = {}
         self._malformed = 0  # in a row
 
     def _message(self, side: Side, data: bytes, time_ns: int) -> list[Message]:
@@ -62,7 +64,8 @@ class _Exchange:
         if known is not None:
             self._malformed = 0
             number = data[0] << 8 | data[1]
-            query = Message(DNS, REQUEST, side, time_ns, known[0], known[1], id=number, dns=known[2])
+            query = Message(DNS, REQUEST, side, time_ns, known[0], known[1])
+            query.id, query.dns = number, known[2]
             self._ask(query)
             return [query]
         try:
@@ -77,23 +80,16 @@ class _Exchange:
             self._losses.count("dns", read.damage)
         if read.untold:
             self._losses.count("dns", "too many answers", read.untold)
-        message = Message(
-            DNS,
-            RESPONSE if read.is_response else REQUEST,
-            side,
-            time_ns,
-            (read.query,),
-            read.qtype,
-            id=read.id,
-            dns=DnsAnswer(
-                tuple(read.ips),
-                tuple(read.cnames),
-                read.ttl or 0,
-                type_names(tuple(read.qtypes)),
-                type_names(tuple(read.rrtypes)),
-            ),
-            incomplete=bool(read.damage or read.untold),
+        message = Message(DNS, RESPONSE if read.is_response else REQUEST, side, time_ns, (read.query,), read.qtype)
+        message.id = read.id
+        message.dns = DnsAnswer(
+            tuple(read.ips),
+            tuple(read.cnames),
+            read.ttl or 0,
+            type_names(tuple(read.qtypes)),
+            type_names(tuple(read.rrtypes)),
         )
+        message.incomplete = bool(read.damage or read.untold)
         if read.is_response:
             message.code = read.rcode
             self._answer(message)
@@ -107,36 +103,31 @@ class _Exchange:
 
     def _ask(self, query: Message) -> None:
         key = (query.side, query.id or 0, query.texts[0].lower(), query.method)
-        first, asked = self._pending.get(key, (query, 0))
+        pending = self._pending
+        known = pending.pop(key, None)
+        first, asked = known or (query, 0)
         if query.time_ns - first.time_ns > QUERY_TIMEOUT_NS:
-            self._forget(key)
             first, asked = query, 0
-        elif not asked and len(self._pending) >= PENDING_LIMIT:
-            self._forget(next(iter(self._pending)))
+        elif not asked and len(pending) >= PENDING_LIMIT:
+            del pending[next(iter(pending))]
             self._losses.count("dns", "too many pending queries")
-        self._pending[key] = (first, asked + 1)
-        self._by_id[key[:2]] = key
-
-    def _forget(self, key: _Key) -> None:
-        if len(self._pending) == 1:
-            self._pending.clear()  # unlike an emptied dict it keeps no table, and most ports ask only once
-            self._by_id.clear()
-            return
-        del self._pending[key]
-        if self._by_id.get(key[:2]) == key:
-            del self._by_id[key[:2]]
+        pending[key] = (first, asked + 1)
 
     def _answer(self, response: Message) -> None:
-        key: _Key | None = (response.side.other, response.id or 0, response.texts[0].lower(), response.method)
+        pending = self._pending
+        asker = SERVER if response.side is CLIENT else CLIENT
+        key: _Key = (asker, response.id or 0, response.texts[0].lower(), response.method)
         if response.method is None and response.id:  # an error may come without its question (RFC 1035, 4.1.1)
-            key = self._by_id.get((response.side.other, response.id))
-        if key is None or key not in self._pending:
+            key = next((each for each in reversed(pending) if each[:2] == key[:2]), key)
+        if key not in pending:
             return
-        query, asked = self._pending[key]
+        query, asked = pending[key]
         if asked > 1:
-            self._pending[key] = (query, asked - 1)  # it was asked again and may be answered again
+            pending[key] = (query, asked - 1)  # it was asked again and may be answered again
+        elif len(pending) == 1:
+            pending.clear()  # unlike an emptied dict it keeps no table, and most ports ask only once
         else:
-            self._forget(key)
+            del pending[key]
         if response.time_ns < query.time_ns:
             return
         response.request = query
@@ -150,11 +141,6 @@ class DnsDatagrams(_Exchange):
 
     __slots__ = ()
 
-    @property
-    def idle(self) -> bool:
-        """Every query was answered, and nothing malformed came since: a new parser would know as much."""
-        return not (self._pending or self._malformed)
-
     def feed(self, side: Side, data: bytes, time_ns: int) -> list[Message]:
         """Read one datagram."""
         return [] if self.opaque else self._message(side, data, time_ns)
@@ -165,6 +151,37 @@ class DnsDatagrams(_Exchange):
     def close(self, side: Side) -> list[Message]:
         """Nothing is held."""
         return []
+
+
+class DnsPair(DnsDatagrams):
+    """A UDP pair with a port of DNS's: what a Conversation is to others.
+
+    Nothing has to be found out but who asks, and every port that asks one query has such a pair for as long as the
+    answer takes: they are many, so this is one object with little in it.
+    """
+
+    __slots__ = ("_may_swap", "roles_swapped")
+
+    kind: Final = Detected.DNS_DATAGRAM
+
+    def __init__(self, losses: Losses, *, roles_known: bool) -> None:
+        """`roles_known`: never swap them."""
+        super().__init__(losses)
+        self._may_swap = not roles_known
+        self.roles_swapped = False
+        """The datagrams of the caller's Side.CLIENT are a server's: he guessed in mid-connection, and wrong."""
+
+    @property
+    def idle(self) -> bool:
+        """Every query was answered, and nothing malformed came since: a new pair would know as much."""
+        return not (self._pending or self._malformed)
+
+    def feed(self, side: Side, data: bytes, time_ns: int) -> list[Message]:
+        """Read one datagram; the first says who asks."""
+        if self._may_swap:
+            self._may_swap = False
+            self.roles_swapped = is_response(data) == (side is CLIENT)
+        return super().feed(side.other if self.roles_swapped else side, data, time_ns)
 
 
 @dataclass(slots=True)

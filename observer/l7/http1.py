@@ -240,7 +240,8 @@ class Http1:
         elif start.target[:1] not in b"/*" and (authority := AUTHORITY.match(start.target)):
             host = authority[1]  # RFC 9112, 3.2.2: in absolute-form the Host field is ignored
         texts = (start.target, host) if method is not OTHER else (start.target, host, start.method)
-        message = Message(HTTP, REQUEST, CLIENT, time_ns, texts, int(method), start.version, head=head)
+        message = Message(HTTP, REQUEST, CLIENT, time_ns, texts, int(method), start.version)
+        message.head = head
         if b"grpc" in head:
             see_http1(message)
         self._pairing.ask(message)
@@ -254,7 +255,8 @@ class Http1:
             stream.state = START  # RFC 9110, 15.2: interim, the response is still to come
             return
         request = self._pairing.answer(time_ns)
-        message = Message(HTTP, RESPONSE, SERVER, time_ns, version=stream.start.version, code=code, head=head)
+        message = Message(HTTP, RESPONSE, SERVER, time_ns)
+        message.version, message.code, message.head = stream.start.version, code, head
         message.incomplete = not whole or request is None
         if request is not None:
             message.request, message.texts, message.method = request, request.texts, request.method

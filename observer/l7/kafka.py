@@ -24,6 +24,7 @@ from observer.record import L7Kind, L7Type
 
 # Looking members up in their class is slow, and done for every message.
 CLIENT, SERVER = Side.CLIENT, Side.SERVER
+KAFKA = L7Kind.KAFKA
 REQUEST, RESPONSE = L7Type.REQUEST, L7Type.RESPONSE
 
 PENDING_LIMIT: Final = 1_024
@@ -200,16 +201,8 @@ class Kafka:
     def _begin_request(self, stream: _Stream, head: Head, time_ns: int) -> None:
         api = APIS.get(head.key)
         known = api is not None and api.first <= head.version <= api.last
-        message = Message(
-            L7Kind.KAFKA,
-            REQUEST,
-            CLIENT,
-            time_ns,
-            (b"", head.client_id or b""),
-            head.key,
-            head.version,
-            id=head.correlation,
-        )
+        message = Message(KAFKA, REQUEST, CLIENT, time_ns, (b"", head.client_id or b""), head.key, head.version)
+        message.id = head.correlation
         self._client_id = head.client_id or b""
         if head.key == SASL_HANDSHAKE and head.version == 0:
             self._handshakes = True
@@ -242,7 +235,8 @@ class Kafka:
             self._lose(stream)
             return position + have  # the rest of these bytes: what they are cannot be known
         self._synced = True
-        message = Message(L7Kind.KAFKA, RESPONSE, SERVER, time_ns, id=correlation, request=request)
+        message = Message(KAFKA, RESPONSE, SERVER, time_ns)
+        message.id, message.request = correlation, request
         stream.left = size - 4
         stream.message = message
         program = NOTHING

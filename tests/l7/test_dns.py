@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from observer.extra import DnsAnswer
 from observer.l7 import dns
-from observer.l7.dns import DnsDatagrams, DnsStream
+from observer.l7.detect import Detected
+from observer.l7.dns import DnsDatagrams, DnsPair, DnsStream
 from observer.l7.message import Side
 from observer.losses import Losses
 from observer.record import L7Kind, L7Type
@@ -238,3 +239,36 @@ def test_more_queries_than_are_kept_stay_right():
     for name in (long + long + b"\0", b"\1q\0"):
         parser.feed(CLIENT, query(name=name), 0)
     assert [read[0] for read in dns._queries.values()] == [(b"q.",)]  # not one beyond MEMO_SIZE
+
+
+@pytest.mark.parametrize(
+    ("data", "known", "swapped"), [(query(), False, False), (answer(), False, True), (answer(), True, False)]
+)
+def test_the_first_datagram_of_a_pair_says_who_asks(data, known, swapped):
+    pair = DnsPair(Losses(), roles_known=known)
+    (told,) = pair.feed(CLIENT, data, 1)
+    assert (pair.kind, pair.roles_swapped, told.side) == (Detected.DNS_DATAGRAM, swapped, SERVER if swapped else CLIENT)
+    (told,) = pair.feed(SERVER, data, 2)  # what comes later does not turn them again
+    assert (pair.roles_swapped, told.side) == (swapped, CLIENT if swapped else SERVER)
+
+
+def test_a_pair_is_idle_between_exchanges():
+    pair = DnsPair(Losses(), roles_known=True)
+    assert pair.idle
+    pair.feed(CLIENT, query(1), 1)
+    pair.feed(CLIENT, query(2), 1)
+    pair.feed(SERVER, answer(1), 2)
+    assert not pair.idle
+    pair.feed(SERVER, answer(2), 3)
+    assert pair.idle
+    pair.feed(CLIENT, b"short", 4)  # it counts towards MALFORMED_LIMIT
+    assert not pair.idle
+
+
+def test_an_error_without_its_question_answers_what_was_asked_last_with_its_id():
+    parser = DnsDatagrams(Losses())
+    for time_ns, name in enumerate((b"\1a\0", b"\1b\0", b"\1a\0")):
+        parser.feed(CLIENT, query(7, name=name), time_ns)
+    parser.feed(CLIENT, query(8), 4)
+    answers = [parser.feed(SERVER, message(0x8181, identifier=7), 5)[0] for _ in range(4)]
+    assert [each.texts for each in answers] == [(b"a.",), (b"a.",), (b"b.",), (b"",)]
