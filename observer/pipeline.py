@@ -309,8 +309,11 @@ class Pipeline:
 
     def _end(self, connection: Connection, time_ns: int) -> None:
         """Read what still waits behind holes; nothing more will come."""
+        client, server = connection.client, connection.server
+        if connection.conversation is None and client.stream is None and server.stream is None:
+            return  # as nearly all of the many that asked one name
         messages: list[Message] = []
-        for half in (connection.client, connection.server):
+        for half in (client, server):
             if half.stream is not None:
                 messages += self._read(half, half.stream.flush(), time_ns)
             messages += self._close(half)

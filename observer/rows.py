@@ -40,6 +40,7 @@ _TOLD: Final = struct.Struct("<Q 8x Q 16x QI 8x 6I 4x II 4x I 32s 6s6s 5H 6x 8B 
 _MESSAGE: Final = struct.Struct("<QQ 68s III 4x I 54s 3H 7s 5B 3x B 324s")
 _COMMON: Final = struct.Struct("<24x Q 12x 6I")
 _PLACE: Final = struct.Struct("<32s 12x 3H 2x H")
+_JUDGED: Final = struct.Struct("7B")
 _TEXT: Final = struct.Struct(f"<4B 16x {TEXT_SIZE}s")
 _ENDS: Final = struct.Struct(">3H3B")  # a key behind its addresses
 RAW: Final = np.dtype(f"V{RECORD_SIZE}")
@@ -258,15 +259,23 @@ class Rows:
 
 
 def _common(half: Half, tag: Tag, judgement: Judgement) -> Common:
-    ends = tag.server if half.is_reply else tag.client
+    source, destination, source_identity, destination_identity, _ = tag.server if half.is_reply else tag.client
     verdict, _, drop_reason, direction, egress_rule, ingress_rule, _ = judgement
     source_port, destination_port, vlan, protocol, family, _ = _ENDS.unpack_from(half.key, ADDRESSES)
     return (
         tag,
         judgement,
-        _COMMON.pack(half.connection.number, *ends[:4], egress_rule, ingress_rule),
+        _COMMON.pack(
+            half.connection.number,
+            source,
+            destination,
+            source_identity,
+            destination_identity,
+            egress_rule,
+            ingress_rule,
+        ),
         _PLACE.pack(half.key[:ADDRESSES], source_port, destination_port, vlan, drop_reason),
-        bytes((family, protocol, L7, L7_EVENT, 0, verdict, direction)),
+        _JUDGED.pack(family, protocol, L7, L7_EVENT, 0, verdict, direction),
         vlan != 0,
     )
 

@@ -37,7 +37,7 @@ _VERSION: Final = re.compile(rb"HTTP/1\.([0-9])")
 _STATUS: Final = re.compile(rb"HTTP/1\.([0-9])[ \t]+([0-9]{3})(?![^ \t\r\n])")  # RFC 9112, 4: the reason may be absent
 HEAD_END: Final = re.compile(rb"\n\r?\n")
 FIELD_LINE: Final = re.compile(rb"(?:[%s]+:|[ \t])[^\0]*" % _TCHAR)
-FIELDS: Final = re.compile(rb"(?:\n[%s]+:[^\n\0]*(?:\n[ \t][^\n\0]*)*)*\n" % _TCHAR)
+FIELDS: Final = re.compile(rb"(?:\n[%s]++:[^\n\0]*+(?:\n[ \t][^\n\0]*+)*+)*+\n" % _TCHAR)  # never steps back
 _CONTROL: Final = re.compile(  # the fields that decide on host and body, obs-fold included (RFC 9112, 5.2)
     rb"\n(host|content-length|transfer-encoding|upgrade)([ \t]*):([^\n]*(?:\n[ \t][^\n]*)*)", re.IGNORECASE
 )
@@ -79,13 +79,13 @@ def request_line(line: bytes) -> StartLine | None:
     if len(last) != 2:
         return None
     version = _VERSION.fullmatch(last[1])
-    return StartLine(10 + int(version[1]), method=first[0], target=last[0]) if version else None
+    return StartLine(10 + int(version[1]), first[0], last[0]) if version else None
 
 
 def status_line(line: bytes) -> StartLine | None:
     """Read a status line."""
     match = _STATUS.match(line)
-    return StartLine(10 + int(match[1]), code=int(match[2])) if match else None
+    return StartLine(10 + int(match[1]), b"", b"", int(match[2])) if match else None
 
 
 def is_h2c(head: bytes) -> bool:
@@ -182,9 +182,12 @@ def _read_fields(head: bytes, version: int, faults: list[str]) -> Fields:
         if version == 10:
             faults.append("Transfer-Encoding in HTTP/1.0")  # RFC 9112, 6.1
     elif lengths:
-        values = {value.strip() for value in lengths[1:].split(b",")}
-        digits = values.pop()
-        if values:
+        digits = lengths[1:]
+        others: set[bytes] = set()
+        if not digits.isdigit():  # nearly always it is one number
+            others = {value.strip() for value in digits.split(b",")}
+            digits = others.pop()
+        if others:
             faults.append("conflicting Content-Length")  # RFC 9112, 6.3 item 5
             faulty = True
         elif not digits.isdigit() or len(digits.lstrip(b"0")) > _DIGITS_LIMIT:

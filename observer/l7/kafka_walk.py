@@ -7,6 +7,7 @@ the frame has left, so the work is bounded by its bytes. It refuses to know fram
 
 from __future__ import annotations
 
+import struct
 from typing import Final
 
 from observer.l7.kafka_program import ID_SIZE, Code, Program, Step
@@ -41,6 +42,12 @@ ACKS, BYTES, ERROR, ID, LIST, LOOP, NEXT, OPTIONAL, RESOURCE, RESOURCE_KIND, SKI
     Code.TAGS,
     Code.TOPIC,
 )
+
+_COUNTED: Final = frozenset((BYTES, LIST, LOOP, RESOURCE, STRING, TOPIC))
+"""Steps that begin with a length or a number of elements."""
+
+_SHORT: Final = struct.Struct("!h")
+_LONG: Final = struct.Struct("!i")
 
 _VARINT_OCTETS: Final = 5
 _TOO_MUCH: Final = 1 << 40  # what a varint without end says: more than a frame can hold
@@ -113,15 +120,16 @@ class Walk:
         """
         limit = position + size
         end = min(limit, len(data))
-        steps = self._steps
+        steps, count = self._steps, len(self._steps)
         while not self.done:
-            if self._skip:
-                step_size = min(self._skip, end - position)
-                self._skip -= step_size
-                position += step_size
-                if self._skip:
-                    return position
-            if self._at == len(steps):
+            skip = self._skip
+            if skip:
+                if skip > end - position:
+                    self._skip = skip - (end - position)
+                    return end
+                self._skip = 0
+                position += skip
+            if self._at == count:
                 self.done = True
                 return position
             self._left -= 1
@@ -140,7 +148,12 @@ class Walk:
             if code is NEXT:
                 self._next(step)
                 continue
-            after = self._step(step, data, position, end, limit)
+            if position >= end:
+                after = -1
+            elif code in _COUNTED:
+                after = self._counted(step, data, position, end, limit)
+            else:
+                after = self._step(step, data, position, end, limit)
             if after < 0:
                 # More is needed, but nothing more belongs to the frame.
                 if end == limit:
@@ -155,10 +168,8 @@ class Walk:
         self.malformed = self.done = True
 
     def _step(self, step: Step, data: bytes, position: int, end: int, limit: int) -> int:
-        """Do one step; the position behind what it read, or -1 for more octets."""
+        """Do one step, of which one octet is there; the position behind what it read, or -1 for more octets."""
         code = step.code
-        if position >= end:
-            return -1
         if code is TAGS:
             if data[position] == 0 and self._tags < 0:
                 self._at += 1
@@ -182,23 +193,25 @@ class Walk:
             self._topic_resource = data[position] == TOPIC_RESOURCE
             self._at += 1
             return position + 1
-        if code is OPTIONAL:
-            self._at = step.target if data[position] > 0x7F else self._at + 1
-            return position + 1
-        return self._counted(step, data, position, end, limit)
+        self._at = step.target if data[position] > 0x7F else self._at + 1  # OPTIONAL
+        return position + 1
 
     def _counted(self, step: Step, data: bytes, position: int, end: int, limit: int) -> int:
-        """Steps that begin with a length or a number of elements, which may be null."""
+        """Steps of _COUNTED, whose number may be null; as _step."""
         code = step.code
         if self._flexible:
-            number, start = _varint(data, position, end)
+            number, start = data[position], position + 1
+            if number > 0x7F:
+                number, start = _varint(data, position, end)
+                if start < 0:
+                    return -1
             number -= 1
         else:
-            width = 2 if code is STRING or code is TOPIC or code is RESOURCE else 4
-            start = position + width if end - position >= width else -1
-            number = int.from_bytes(data[position : position + width], "big", signed=True)
-        if start < 0:
-            return -1
+            width = _SHORT if code is STRING or code is TOPIC or code is RESOURCE else _LONG
+            start = position + width.size
+            if start > end:
+                return -1
+            (number,) = width.unpack_from(data, position)
         if number < -1 or number > limit - start:
             self._fail()
             return start
