@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* Connections: which packets belong together, who asked whom, and which packets are worth a flow. The same rules as
  * observer/conntrack.py, which says why; timeouts run on packet time. Knows TCP's flags and the sequence numbers of
  * SYNs (RFC 9293), nothing of payload.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /* Every packet of the node's workloads: parsed, tracked, judged, read at L7 and told. One path for both hooks of a
  * host-side interface, and for captures, which user space runs through it frame by frame (BPF_PROG_TEST_RUN). Needs no
  * kernel structures, so no BTF of the running kernel. */
@@ -319,4 +319,4 @@ int flowscope_out(struct __sk_buff *skb)
 	return take_packet(skb);
 }
 
-char LICENSE[] SEC("license") = "GPL";
+char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /* Packets that the kernel drops, with its own reason: what nftables, a closed port or a missing route refused, on any
  * node and with no policy of ours. The only program that reads kernel structures, so the only one that needs BTF; it
  * runs on drops alone. It shares `events`, `ipcache`, `settings` and `counters` with datapath.bpf.c. */
@@ -231,4 +231,4 @@ int BPF_PROG(flowscope_drop, struct sk_buff *skb, void *location, __u32 number)
 	return 0;
 }
 
-char LICENSE[] SEC("license") = "GPL";
+char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* A passive HPACK decoder (RFC 7541): octets of header blocks in, the few fields that matter out.
  *
  * It reads octet by octet and may stop after any of them, so blocks cut over segments and CONTINUATION frames need no

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* What is kept of HPACK's dynamic tables, and of a header block while it is read (RFC 7541; RFC 9113, 8): of each
  * direction the kinds of the last TABLE_SLOTS entries, and in an LRU map of their own the texts of those that matter;
  * what was pushed out there is unknown. Nothing here reads octets. */

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* What the fields that matter say: names to kinds, values to numbers, and both into the section of a block, by the
  * rules of observer/l7/http2_head.py and grpc.py. Knows no tables and no octets of blocks. */
 #pragma once

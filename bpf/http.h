@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* HTTP/1 (RFC 9112): requests and responses of whole heads in one segment, bodies passed over by their length or chunk
  * by chunk, wherever segments cut them. Reads by the rules of observer/l7/http1_head.py, but strictly: what is spelled
  * in another way than nearly all the world spells it is handed over to that reader, at the beginning of the message.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* HTTP/2 as a passive observer reads it (RFC 9113): octets of both sides in, requests and responses out, gRPC among
  * them. The same rules as observer/l7/http2.py, http2_head.py, http2_streams.py and grpc.py, which say why.
  *

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* HTTP/2 frames as octets show them: their layout, and whether octets look like frames (RFC 9113, 3.4, 4.1 and 6), as
  * observer/l7/http2_frames.py. For the beginning of a connection, and for joining one in the middle. */
 #pragma once

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* The streams of an HTTP/2 connection: header sections of both sides in, requests and responses out, gRPC among them,
  * by the rules of observer/l7/http2_streams.py. A request waits in pending_requests under its stream's number, and with
  * it what is known of its response; a gRPC response is told when its trailers have come. It knows no octets. */

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* Kafka in the kernel: frames, headers and pairing, as observer/l7/kafka.py and kafka_header.py read them (protocol
  * guide, KIP-482). In: in-order octets of a side. Out: requests, told when their topics are read, and responses, told when
  * their error codes are. Bodies are passed over by arithmetic. A message cut over segments waits in kafka_walks.

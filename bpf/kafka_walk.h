@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* Walks through the body of one Kafka message by the steps of its layout, however segments cut it: the kernel's
  * observer/l7/kafka_walk.py, whose words it keeps. The steps come from observer/datapath/kafka_table.py, and so from the
  * one table that both parsers read by. Every length is checked against what the frame has left; the steps of a packet and

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* What the datapath remembers and shares: connections, pending requests, addresses, the rings to user space, and the
  * per-CPU scratch memory in which one packet is worked on. Loop state lives there too, never on the stack: of the
  * stack the verifier follows every constant, and a bpf_loop over it is never done (FINDINGS.md). */

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* A request or response on its way out: the parser has filled the L7 fields and texts of scratch.record, here it is
  * judged, paired and written to the ring. Knows no protocol.
  *

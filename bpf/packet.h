@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* From a frame to scratch.packet: Ethernet with VLAN tags, IPv4, IPv6 with extension headers, the headers of TCP, UDP,
  * SCTP and ICMP (RFC 791, 8200, 9293). Reads headers by the rules of observer/decode.py and observer/ip.py; fragments,
  * and in replay tunnels, are left to them. Knows nothing of connections. */

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* Policy: may this source open this connection, and send this request over it. The tables are written by
  * observer/policy/compile.py, which asks observer/policy/engine.py for every verdict in them; here they are only read.
  * Texts (method, path, topic ...) are walked byte by byte through automata whose states say, as a mask, which of up to

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* The fixed part of a flow: the same 504 bytes as RECORD in observer/record.py, which explains each field and holds
  * the enums. With the ring's 8-byte header a slot is 512 bytes, so user space reads the ring as an array in place. */
 #pragma once

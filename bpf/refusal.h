@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* That our TC program has just refused a packet on this CPU. The kernel frees it at once and on the same CPU, so
  * drops.bpf.c knows by this mark that the refusal was told already. */
 #pragma once

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* Payload for user space: what the kernel cannot finish goes through a ring of its own, in pieces, each with what the
  * kernel knew of the connection. Once handed over, a connection stays handed over (L7_USER): user space reads it, and
  * tells its L3/L4 flows too, because it learns of roles and names. Knows no protocol. */

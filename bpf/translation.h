@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* Connections that the node translates on their way (a service's address, DNAT) pass two hooks with two tuples. Both
  * are told, but what is said over them is read once. That they are one shows in their first packet: it comes from the
  * same address and port, says the same, and is at the second hook at once. */

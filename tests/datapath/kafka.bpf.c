@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* The Kafka parser alone: one connection in a map, and frames that are a side's octets behind an order to the test. */
 #include <bpf/bpf_endian.h>
 

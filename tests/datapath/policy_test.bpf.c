@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* bpf/policy.h by itself: what test_policy.py writes into `asked` is judged at a test run, the answer is in `told`. */
 #include "policy.h"
 

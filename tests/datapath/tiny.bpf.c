@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* The least of everything that the loader handles: maps of each kind, a ring, programs that load and one that cannot. */
 #include <linux/bpf.h>
 #include <linux/pkt_cls.h>
@@ -148,4 +148,4 @@ int executed(void *ctx)
 	return 0;
 }
 
-char LICENSE[] SEC("license") = "GPL";
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
