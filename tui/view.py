@@ -15,7 +15,7 @@ from google.protobuf.json_format import MessageToDict
 from google.protobuf.struct_pb2 import Struct
 
 from observer.api import flow_pb2
-from observer.printer import escape, flow_type, host_names, identity_names, summary
+from observer.printer import escape, flow_type, host_names, identity_names, kernel_drop_reason, summary
 from observer.store import Store
 from observer.wire import FlowEncoder
 from tui.columns import cut
@@ -27,6 +27,8 @@ CELL_MAX: Final = 512
 HEX_WIDTH: Final = 16
 """Bytes in a line of hex."""
 
+DROP: Final = 1
+"""flow.CiliumEventType of a drop."""
 UNNAMED_RULE: Final = "default deny: a policy selects this side and none of them allows it"
 
 
@@ -188,7 +190,8 @@ def protocol(flow: Any) -> str:
 def gist(flow: Any) -> str:
     """The summary, most telling first: of an HTTP flow status, method and path, then the host that it was asked of."""
     if flow.l7.WhichOneof("record") != "http":
-        return summary(flow)
+        refused = kernel_drop_reason(flow) if flow.event_type.type == DROP else ""
+        return f"{refused}  {summary(flow)}" if refused else summary(flow)
     http = flow.l7.http
     _, scheme, rest = http.url.partition("://")
     host, slash, path = rest.partition("/")
@@ -221,14 +224,15 @@ def detail_lines(flow: Any, look: Look) -> Iterator[Line]:
     reason = reasons.get(flow.drop_reason_desc)
     name = verdict_name(flow)
     sign = look.signs.get(name, "?")
-    yield Line(0, "verdict", f"{sign} {name}" + (f"  {reason.name}" if reason and flow.drop_reason_desc else ""))
+    why = reason.name if reason is not None and flow.drop_reason_desc else kernel_drop_reason(flow)
+    yield Line(0, "verdict", f"{sign} {name}  {why}".rstrip())
     for word, policy in deciding(flow):
         yield Line(0, word, policy_name(policy))
         if policy.labels:
             yield Line(1, "labels", " ".join(policy.labels))
         if policy.revision:
             yield Line(1, "revision", str(policy.revision))
-    if flow.drop_reason_desc and not (flow.egress_denied_by or flow.ingress_denied_by):
+    if flow.drop_reason_desc == flow_pb2.POLICY_DENIED and not (flow.egress_denied_by or flow.ingress_denied_by):
         yield Line(0, "denied by", UNNAMED_RULE)
     if side := direction(flow):
         yield Line(0, "direction", side)

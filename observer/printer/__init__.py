@@ -10,6 +10,7 @@ from observer.printer.fields import (
     format_time,
     host_names,
     identity_names,
+    kernel_drop_reason,
     summary,
     verdict,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "format_time",
     "host_names",
     "identity_names",
+    "kernel_drop_reason",
     "summary",
     "verdict",
 ]

@@ -171,7 +171,7 @@ def flow_type(flow: flow_pb2.Flow) -> str:
     if event.type == _TRACE:
         return OBSERVATION_POINTS.get(sub_type, str(sub_type))
     if event.type == _DROP:
-        return _kernel_word(flow) or DROP_REASONS.get(sub_type, str(sub_type))
+        return kernel_drop_reason(flow) or DROP_REASONS.get(sub_type, str(sub_type))
     if event.type == _POLICY_VERDICT:
         match = POLICY_MATCHES.get(flow.policy_match_type, str(flow.policy_match_type))
         return f"policy-verdict:{match} {_DIRECTIONS.get(flow.traffic_direction, str(flow.traffic_direction))}"
@@ -182,7 +182,7 @@ def flow_type(flow: flow_pb2.Flow) -> str:
     return "UNKNOWN"
 
 
-def _kernel_word(flow: flow_pb2.Flow) -> str:
+def kernel_drop_reason(flow: flow_pb2.Flow) -> str:
     """What the kernel calls the reason why it dropped a packet; Hubble has no place for it, and few numbers."""
     if not flow.extensions.Is(Struct.DESCRIPTOR):
         return ""

@@ -146,6 +146,26 @@ def test_the_words_of_a_server_reach_the_status_line_escaped():
     assert "no^[[2J" in line.render().plain
 
 
+def test_a_drop_of_the_kernels_has_its_own_word():
+    flow = ParseDict(
+        {
+            "verdict": "DROPPED",
+            "event_type": {"type": 1, "sub_type": 1},
+            "l4": {"TCP": {"destination_port": 7777, "flags": {"SYN": True}}},
+            "Summary": "TCP Flags: SYN",
+        },
+        flow_pb2.Flow(),
+    )
+    told = Struct()
+    told.update({"skb_drop_reason": "NETFILTER_DROP", "skb_drop_location": "nft_do_chain"})
+    flow.extensions.Pack(told)
+    assert gist(flow) == "NETFILTER_DROP  TCP Flags: SYN"
+    lines = list(detail_lines(flow, LOOK))
+    assert lines[0] == Line(0, "verdict", "✗ DROPPED  NETFILTER_DROP")
+    assert "denied by" not in [line.name for line in lines]
+    assert Line(0, "skb_drop_location", "nft_do_chain") in lines
+
+
 def test_the_detail_tells_what_hubble_has_no_place_for():
     flow = refused()
     ours = Struct()
