@@ -139,7 +139,7 @@ class Pipeline:
         data, start, length = batch.data, batch.start, batch.length
         # Segments that are nothing but bytes, captured whole.
         plain = (((packets.tcp_flags & SYN_OR_FIN) == 0) & (packets.payload_missing == 0)).tolist()
-        rows, read, tell = self._rows, self._feed, self._message
+        rows, tell = self._rows, self._message
         for row, half, what in self._conntrack.track(packets, _lane):
             rows.place = row
             time_ns = times[row]
@@ -157,7 +157,10 @@ class Pipeline:
                     if what == DATA and stream is not None and plain[row] and stream.takes(sequence[row], size):
                         # Nearly every segment: the next of its stream.
                         at = start[row]
-                        messages = read(half, bytes(data[at : at + size]), time_ns)
+                        conversation: Conversation = connection.conversation or self._meet(connection)
+                        messages = conversation.feed(half.side, bytes(data[at : at + size]), time_ns)
+                        if connection.asker is None or conversation.opaque:
+                            _settle(connection, conversation)
                     else:
                         messages = self._segment(batch, row, half, what, time_ns)
                 elif protocol == UDP:
@@ -243,17 +246,8 @@ class Pipeline:
         _settle(half.connection, conversation)
         return messages
 
-    def _feed(self, half: Half, data: bytes, time_ns: int) -> list[Message]:
-        """The same, of bytes without gaps."""
-        connection = half.connection
-        conversation: Conversation = connection.conversation or self._meet(connection)
-        messages = conversation.feed(half.side, data, time_ns)
-        if connection.asker is None or conversation.opaque:
-            _settle(connection, conversation)
-        return messages
-
     def _datagram(self, half: Half, data: bytes, time_ns: int) -> list[Message]:
-        """The same, of a datagram."""
+        """Give the conversation one datagram."""
         connection = half.connection
         conversation: Conversation | DnsPair = connection.conversation or self._meet_pair(connection)
         messages = conversation.feed(half.side, data, time_ns)

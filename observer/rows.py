@@ -22,6 +22,7 @@ from observer.record import (
     RECORD,
     RECORD_SIZE,
     TEXT_SIZE,
+    TEXT_SLOT_MAX,
     EventType,
     Flags,
     FlowType,
@@ -42,6 +43,7 @@ _COMMON: Final = struct.Struct("<24x Q 12x 6I")
 _PLACE: Final = struct.Struct("<32s 12x 3H 2x H")
 _JUDGED: Final = struct.Struct("7B")
 _TEXT: Final = struct.Struct(f"<4B 16x {TEXT_SIZE}s")
+_SHORT_TEXT: Final = struct.Struct(f"4s 16x {TEXT_SIZE}s")
 _ENDS: Final = struct.Struct(">3H3B")  # a key behind its addresses
 RAW: Final = np.dtype(f"V{RECORD_SIZE}")
 """A record without its fields: numpy copies structures field by field, and this in one go."""
@@ -281,5 +283,8 @@ def _common(half: Half, tag: Tag, judgement: Judgement) -> Common:
 
 
 def _text(texts: tuple[bytes, ...]) -> tuple[bytes, bool]:
+    joined = b"".join(texts)
+    if len(joined) <= TEXT_SLOT_MAX:  # as nearly all: pack_text would cut nothing
+        return _SHORT_TEXT.pack(bytes(map(len, texts)), joined), False
     lengths, text, cut = pack_text(texts)
     return _TEXT.pack(*lengths, text), cut

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 import re
+import struct
 from typing import Final, NamedTuple
 
 from observer.l7.kafka_program import request_program
@@ -30,6 +31,7 @@ HEAD_LIMIT: Final = 14 + CLIENT_ID_LIMIT
 PROOF_LIMIT: Final = 1_024
 """Octets of a body that are read to tell whether it is one."""
 
+_HEAD: Final = struct.Struct("!ihhih")  # size, key, version, correlation id, length of the client id
 _VERSION_LIMIT: Final = 255
 _PRINTABLE: Final = re.compile(rb"[^\x00-\x1f\x7f]+")
 _TOPIC: Final = re.compile(rb"[a-zA-Z0-9._-]{1,249}")
@@ -56,6 +58,18 @@ class Head(NamedTuple):
 def read_head(data: bytes | bytearray, at: int, *, strict: bool) -> Head | Sign:
     """Read the header of a request at a position; what is there already may say that it is none."""
     have = len(data) - at
+    if have >= _HEAD.size and not strict:  # nearly always it is whole and sound; else the rest says why not
+        size, key, version, correlation, length = _HEAD.unpack_from(data, at)
+        end = _HEAD.size + length
+        if (
+            0 <= length <= CLIENT_ID_LIMIT
+            and end <= have
+            and end - 4 <= size <= SIZE_LIMIT
+            and key >= 0
+            and key != CONTROLLED_SHUTDOWN
+            and 0 <= version <= _VERSION_LIMIT
+        ):
+            return Head(size + 4, key, version, correlation, bytes(data[at + _HEAD.size : at + end]), end)
     if have < 4:
         return Sign.NO if strict and have and data[at] > SIZE_LIMIT >> 24 else Sign.MORE
     size = int.from_bytes(data[at : at + 4], "big")
