@@ -8,7 +8,7 @@ from observer.conntrack import Connection, Half
 from observer.extra import DnsAnswer
 from observer.l7.message import Message, Side
 from observer.policy.engine import Decision
-from observer.record import Direction, L7Kind, L7Type, PolicyMatch, Present, unpack_text
+from observer.record import Direction, L7Kind, L7Type, PolicyMatch, Present, pack_text, unpack_text
 from observer.rows import ROWS, TEXTS_LIMIT, Rows
 from observer.tag import Ends, Judgement, Tag
 from observer.tuples import KEY
@@ -100,6 +100,19 @@ def test_what_has_no_room_in_a_record_is_an_extra_of_its_row() -> None:
     records, extras = rows.take()
     assert [(row, extra.dns, extra.texts) for row, extra in extras] == [(1, answer, (b"x" * 300,))]
     assert records["flags"].tolist() == [0, 3]
+
+
+@pytest.mark.parametrize("texts", [(), (b"",), (b"x" * 255,), (b"a", b"", b"ccc", b"d"), (b"x" * 250, b"y" * 5)])
+def test_texts_that_have_room_are_laid_out_as_they_are(texts: tuple[bytes, ...]) -> None:
+    rows = Rows()
+    message = replace(REQUEST, texts=texts)
+    rows.message(half(), message, message, TAG, JUDGEMENT, 9)
+    records, extras = rows.take()
+    lengths, joined, cut = pack_text(texts)
+    assert records["text_length"][0].tolist() == list(lengths)
+    assert records["text"][0].tobytes().rstrip(b"\0") == joined
+    assert not cut
+    assert not extras
 
 
 def test_more_texts_than_are_kept_stay_right() -> None:

@@ -587,3 +587,36 @@ def test_bounds_are_what_they_say():
     assert kafka_header.SIZE_LIMIT == 1 << 28
     assert kafka_walk.NAME_LIMIT >= 249
     assert kafka.UNKNOWN_TOPIC not in ("", "a")
+
+
+@pytest.mark.parametrize(
+    ("size", "key", "version", "length", "kept", "whole"),
+    [
+        (13, 0, 9, 3, 3, True),
+        (13, 0, 9, 3, 9, True),  # the body behind it
+        (10, 0, 9, 0, 0, True),
+        (10, 0, 9, -1, 0, True),
+        (13, 900, 255, 3, 3, True),  # nobody knows it
+        (10 + CLIENT_ID_LIMIT, 0, 9, CLIENT_ID_LIMIT, CLIENT_ID_LIMIT, True),
+        (11 + CLIENT_ID_LIMIT, 0, 9, CLIENT_ID_LIMIT + 1, CLIENT_ID_LIMIT + 1, False),
+        (12, 0, 9, 3, 3, False),  # the client id is longer than the frame
+        (kafka_header.SIZE_LIMIT, 0, 9, 3, 3, True),
+        (kafka_header.SIZE_LIMIT + 1, 0, 9, 3, 3, False),
+        (-1, 0, 9, 3, 3, False),
+        (13, -1, 9, 3, 3, False),
+        (13, 0, -1, 3, 3, False),
+        (13, 0, 256, 3, 3, False),
+        (13, 0, 9, -2, 3, False),
+    ],
+)
+def test_a_header_that_is_all_there_says_the_same_as_one_that_comes_in_pieces(size, key, version, length, kept, whole):
+    data = struct.pack(">ihhih", size, key, version, 7, length) + bytes(kept)
+    head = kafka_header.read_head(b"before" + data, 6, strict=False)
+    assert isinstance(head, kafka_header.Head) == whole
+    if whole:
+        client_id = bytes(length) if length >= 0 else None
+        assert head == (size + 4, key, version, 7, client_id, 14 + max(length, 0))
+    needed = 14 + max(length, 0) if whole else 14
+    for cut in range(min(needed, 20)):
+        sign = kafka_header.read_head(data[:cut], 0, strict=False)
+        assert sign is kafka_header.Sign.MORE or (not whole and sign is kafka_header.Sign.NO)
