@@ -182,6 +182,15 @@ static __always_inline int is_error(const struct packet *packet)
 	return packet->protocol == IPPROTO_ICMPV6 && type >= 1 && type <= 4;
 }
 
+static __always_inline int is_address(const __u8 *one, const __u8 *two)
+{
+	__u64 first[2], second[2];
+
+	__builtin_memcpy(first, one, 16);
+	__builtin_memcpy(second, two, 16);
+	return first[0] == second[0] && first[1] == second[1];
+}
+
 /* The connection of the packet that an ICMP error quotes. */
 static __noinline struct connection *find_quoted(struct __sk_buff *skb, const struct packet *packet)
 {
@@ -214,6 +223,8 @@ static __noinline struct connection *find_quoted(struct __sk_buff *skb, const st
 	}
 	if (at + sizeof(ports) > end || bpf_skb_load_bytes(skb, at, ports, sizeof(ports)))
 		return NULL;
+	if (!is_address(source, packet->destination_ip))
+		return NULL; /* it goes to somebody who did not send what it quotes: no way around policy */
 	is_ported = tuple.protocol == IPPROTO_TCP || tuple.protocol == IPPROTO_UDP || tuple.protocol == IPPROTO_SCTP;
 	if (is_icmp(tuple.protocol))
 		order_ends(&tuple, source, destination, ports[2], ports[2], 1);

@@ -23,8 +23,17 @@
 /* Where the unread part of a segment lies, seen from what was read before. */
 enum { SEGMENT_NOTHING, SEGMENT_IN_ORDER, SEGMENT_BEHIND_HOLE };
 
+/* What becomes of a segment that has to be read before it passes; UNREADABLE: refused, and nobody was told why. */
+enum { SEGMENT_PASSES, SEGMENT_REFUSED, SEGMENT_UNREADABLE };
+
 /* The largest window there is (RFC 7323, 2.3); what lies beyond it no receiver takes. */
 #define MAX_AHEAD (1 << 30)
+
+/* The sequence number behind the packet's octets. */
+static __always_inline __u32 next_sequence(const struct packet *packet)
+{
+	return packet->sequence + !!(packet->tcp_flags & TCP_SYN) + packet->payload_length + packet->payload_missing;
+}
 
 /* From scratch.at to scratch.end: the octets of this segment that were not read yet. What comes twice is passed over;
  * of an overlap the first copy counts. */
@@ -55,7 +64,7 @@ static __always_inline int find_unread(struct scratch *s, struct direction *d)
 static __always_inline int pass_over(struct scratch *s, struct direction *d, int found)
 {
 	const struct packet *packet = &s->packet;
-	__u32 next = packet->sequence + packet->payload_length + packet->payload_missing;
+	__u32 next = next_sequence(packet);
 	__u64 size = next - d->next_sequence;
 
 	if (size <= d->left) {
@@ -85,8 +94,9 @@ static __noinline void decide(struct __sk_buff *skb, struct scratch *s, struct c
 	else
 		return;
 	if (side - 1 != s->packet.sender) {
-		if (c->roles == ROLES_KNOWN) {
-			c->l7 = L7_UNDECIDED; /* a server that asks over a connection that it was given: rare */
+		if (c->roles == ROLES_KNOWN || must_be_read(s, c)) {
+			/* A server that asks over a connection that it was given: rare. Or a client that plays server. */
+			c->l7 = L7_UNDECIDED;
 			return;
 		}
 		swap_roles(s, c);
@@ -108,68 +118,82 @@ static __always_inline int read_l7(struct __sk_buff *skb, struct scratch *s, str
 	}
 }
 
-/* Remember where what must not pass begins: its retransmissions are refused too. */
-static __always_inline int refuse_from(struct direction *d, __u32 sequence)
+/* Remember from where on nothing passes, and why: retransmissions are refused too. */
+static __always_inline void refuse_from(struct direction *d, __u32 sequence, __u8 why)
 {
-	d->has_refused = 1;
+	d->has_refused = why;
 	d->refused_sequence = sequence;
 	d->next_sequence = sequence;
-	return 1;
 }
 
-/* Read a TCP segment; 1 where it must not pass. */
-static __noinline int read_segment(struct __sk_buff *skb, struct scratch *s, struct connection *c, int found,
-				   int is_told)
+/* Read a segment of a connection of which nothing passes unread. Octets that lie in pages that their sender can still
+ * write to (sendfile) are copied first: what was judged is what arrives. What is refused is read again as if it had not
+ * come when other policies hold (forget_refusals), so nothing of it may stay in the parser's state. */
+static __noinline int judge_segment(struct __sk_buff *skb, struct scratch *s, struct connection *c, int found)
 {
 	const struct packet *packet = &s->packet;
 	struct direction *d = &c->directions[packet->sender & 1];
 	__u32 start = d->next_sequence;
 	int result;
 
-	if (found == SEGMENT_NOTHING)
-		return 0;
+	if (found == SEGMENT_NOTHING || (c->l7 != L7_UNDECIDED && pass_over(s, d, found)))
+		return SEGMENT_PASSES;
+	/* It comes again behind what is missing, and is read then. */
+	if (found == SEGMENT_BEHIND_HOLE || packet->payload_missing || bpf_skb_pull_data(skb, s->end))
+		return SEGMENT_REFUSED;
+	s->fresh.directions[CLIENT] = *d;
+	__builtin_memcpy(s->fresh.parser, c->parser, sizeof(c->parser));
+	result = READ_HAND_OVER;
+	if (c->l7 != L7_UNDECIDED) {
+		load_payload(skb, s);
+		result = read_l7(skb, s, c);
+	}
+	if (result == READ) {
+		d->next_sequence = next_sequence(packet);
+		return SEGMENT_PASSES;
+	}
+	*d = s->fresh.directions[CLIENT];
+	__builtin_memcpy(c->parser, s->fresh.parser, sizeof(c->parser));
+	if (result == READ_REFUSED && s->record.drop_reason_desc == POLICY_DENIED) {
+		refuse_from(d, start, s->record.direction);
+		return SEGMENT_REFUSED;
+	}
+	/* What cannot be read cannot be allowed; as a request it was told already where it was known to be one. */
+	refuse_from(d, start, UNREAD);
+	return result == READ_REFUSED ? SEGMENT_REFUSED : SEGMENT_UNREADABLE;
+}
+
+/* Read a TCP segment. */
+static __noinline void read_segment(struct __sk_buff *skb, struct scratch *s, struct connection *c, int found,
+				   int is_told)
+{
+	const struct packet *packet = &s->packet;
+	struct direction *d = &c->directions[packet->sender & 1];
+	int result = READ_HAND_OVER;
+
 	if (c->l7 != L7_UNDECIDED && pass_over(s, d, found))
-		return 0;
+		return;
 	if (found == SEGMENT_BEHIND_HOLE || packet->payload_missing) {
-		/* It comes again behind what is missing, and is read then: in user space nothing can be refused. */
-		if (refuses(s) && (c->decision.egress_l7 | c->decision.ingress_l7))
-			return 1;
 		if (c->l7 == L7_KAFKA)
 			kafka_abandon(s, c);
 		s->at = packet->payload;
 		hand_over(skb, c, SNAPSHOT_GAP, is_told);
 		tells_of_hole(packet, c);
-		return 0;
+		return;
 	}
 	s->hand_over = SNAPSHOT_UNDECIDED;
-	if (c->l7 == L7_UNDECIDED) {
-		result = READ_HAND_OVER;
-	} else {
+	if (c->l7 != L7_UNDECIDED) {
 		load_payload(skb, s);
 		result = read_l7(skb, s, c);
 	}
-	d->next_sequence = packet->sequence + !!(packet->tcp_flags & TCP_SYN) + packet->payload_length;
-	if (result == READ_REFUSED)
-		return refuse_from(d, start);
+	d->next_sequence = next_sequence(packet);
 	if (result == READ_OPAQUE)
 		c->l7 = L7_OPAQUE;
 	if (result != READ_HAND_OVER)
-		return 0;
-	if (refuses(s) && (c->decision.egress_l7 | c->decision.ingress_l7)) {
-		/* What cannot be read cannot be allowed. */
-		begin_message(s);
-		s->judgement.undecided = 1;
-		put_judgement(s, c);
-		s->record.type = FLOW_L3_L4;
-		s->record.event_type = EVENT_DROP;
-		s->record.sub_type = INVALID_PACKET;
-		tell(s);
-		return refuse_from(d, start);
-	}
+		return;
 	d->next_sequence -= s->end - s->at;
 	hand_over(skb, c, s->hand_over, is_told);
 	d->next_sequence += s->end - s->at;
-	return 0;
 }
 
 /* Another connection takes the place of one that was handed over. */
@@ -219,11 +243,125 @@ static __noinline struct connection *track(struct __sk_buff *skb, struct scratch
 	return c;
 }
 
+/* Other policies hold: what was refused may be judged again when it comes again. But what HTTP/2 has refused has changed
+ * its tables: it stays refused, and is read no more where it may pass unread. */
+static __always_inline void forget_refusals(const struct scratch *s, struct connection *c)
+{
+	if (!c->directions[CLIENT].has_refused && !c->directions[SERVER].has_refused)
+		return;
+	if (c->l7 == L7_HTTP2) {
+		if (must_be_read(s, c))
+			return;
+		c->l7 = L7_OPAQUE;
+	}
+	c->directions[CLIENT].has_refused = c->directions[SERVER].has_refused = 0;
+}
+
 /* By the policies in force; an ICMP error is let through, or not, with the connection that it is about. */
 static __noinline void judge(struct __sk_buff *skb, struct scratch *s, struct connection *c)
 {
-	if (!c->related)
-		policy_connection(skb, s, c);
+	const struct packet *packet = &s->packet;
+	struct decision guessed;
+
+	if (c->related)
+		return;
+	policy_connection(skb, s, c);
+	forget_refusals(s, c);
+	if (!refuses(s) || c->roles == ROLES_KNOWN || packet->protocol != IPPROTO_TCP || must_be_read(s, c))
+		return;
+	/* Joined in the middle, who asks is a guess by ports, and those a client may have chosen: where policy judges the
+	 * requests of either end, it is the client. */
+	guessed = c->decision;
+	swap_roles(s, c);
+	policy_connection(skb, s, c);
+	if (must_be_read(s, c) && !c->decision.refused)
+		return;
+	swap_roles(s, c);
+	c->decision = guessed;
+}
+
+/* Whether the packet says what must be read first, and cannot be. */
+static __always_inline int is_unreadable(const struct packet *packet, const struct connection *c)
+{
+	/* The octet that is urgent is taken out of what the receiver reads, or is not (RFC 6093). */
+	if (packet->is_fragment || packet->tcp_flags & TCP_URG)
+		return 1;
+	return (packet->payload_length || packet->payload_missing) &&
+	       (packet->protocol != IPPROTO_TCP || c->l7 >= L7_USER);
+}
+
+/* Whether it must not pass: by policy, or as what was refused before. A reset ends what waits for it, and says nothing. */
+static __always_inline int is_refused(const struct packet *packet, const struct connection *c)
+{
+	const struct direction *d = &c->directions[packet->sender & 1];
+
+	if (c->decision.refused)
+		return 1;
+	if (!d->has_refused || (packet->tcp_flags & TCP_RST && !packet->payload_length && !packet->is_fragment))
+		return 0;
+	return packet->protocol != IPPROTO_TCP || packet->is_fragment ||
+	       (__s32)(next_sequence(packet) - d->refused_sequence) > 0;
+}
+
+/* Whether a client's octets come here before they come to the hook that reads them. */
+static __always_inline int is_ahead(const struct packet *packet, const struct connection *c)
+{
+	const struct direction *d = &c->directions[CLIENT];
+
+	return packet->sender == CLIENT && (packet->payload_length || packet->is_fragment) &&
+	       (!d->synced || (__s32)(next_sequence(packet) - d->next_sequence) > 0);
+}
+
+/* Nothing more of this direction passes. */
+static __always_inline int refuse_unreadable(const struct packet *packet, struct connection *c)
+{
+	refuse_from(&c->directions[packet->sender & 1], packet->sequence, UNREAD);
+	return SEGMENT_UNREADABLE;
+}
+
+/* Tell the packet's flow, as one that was refused. */
+static __noinline void tell_refusal(struct __sk_buff *skb, struct scratch *s, struct connection *c)
+{
+	begin_record(skb, s, c);
+	if (!c->decision.refused)
+		judge_by_refusal(s, &c->directions[s->packet.sender & 1]);
+	tell_packet(s, c);
+}
+
+/* Let pass only what was read and allowed, and tell what became of it; 1 where it must not pass. */
+static __always_inline int guard(struct __sk_buff *skb, struct scratch *s, struct connection *c, int found, int told)
+{
+	int result;
+
+	begin_record(skb, s, c);
+	result = is_unreadable(&s->packet, c) ? refuse_unreadable(&s->packet, c) : judge_segment(skb, s, c, found);
+	if (result == SEGMENT_PASSES && told)
+		tell_packet(s, c);
+	else if (result == SEGMENT_UNREADABLE || (result != SEGMENT_PASSES && told))
+		tell_refusal(skb, s, c);
+	return result != SEGMENT_PASSES;
+}
+
+/* Tell and read what passes. */
+static __always_inline void watch(struct __sk_buff *skb, struct scratch *s, struct connection *c, int found, int told)
+{
+	struct packet *packet = &s->packet;
+
+	if (packet->is_fragment)
+		packet->payload_length = packet->payload_missing = 0;
+	if (c->l7 == L7_USER || (packet->protocol == IPPROTO_UDP && wants_datagram(packet, c))) {
+		pass_on(skb, s, c, told);
+		return;
+	}
+	if (!told && found == SEGMENT_NOTHING)
+		return;
+	begin_record(skb, s, c);
+	if (told && found != SEGMENT_NOTHING && c->l7 == L7_UNDECIDED)
+		note_told(packet, &c->directions[packet->sender & 1]); /* user space tells it */
+	else if (told)
+		tell_packet(s, c);
+	if (found != SEGMENT_NOTHING)
+		read_segment(skb, s, c, found, told && c->l7 == L7_UNDECIDED);
 }
 
 static __always_inline int refuse(void)
@@ -239,10 +377,9 @@ static __always_inline int take_packet(struct __sk_buff *skb)
 	__u32 zero = 0;
 	struct scratch *s = scratch();
 	struct settings *set = bpf_map_lookup_elem(&settings, &zero);
-	int told, found, refused = 0;
+	int told, found;
 	struct connection *c;
 	struct packet *packet;
-	struct direction *d;
 
 	if (!s || !set)
 		return TC_ACT_UNSPEC;
@@ -256,52 +393,50 @@ static __always_inline int take_packet(struct __sk_buff *skb)
 	if (found) {
 		if (set->replay)
 			return found == PACKET_TUNNEL ? REPLAY_TUNNEL : REPLAY_ELSEWHERE;
-		if (found == PACKET_UNREADABLE)
-			count(COUNT_UNREADABLE);
-		return TC_ACT_UNSPEC;
+		if (found != PACKET_UNREADABLE)
+			return TC_ACT_UNSPEC;
+		count(COUNT_UNREADABLE);
+		if (!set->has_policy || !refuses(s))
+			return TC_ACT_UNSPEC;
+		/* Whose it is nobody knows, so the kernel's own words tell of it: drops.bpf.c. */
+		count(COUNT_REFUSED);
+		return TC_ACT_SHOT;
 	}
 	if (set->replay && skb->cb[0])
 		packet->ip_length = skb->cb[0];
 	c = track(skb, s, &told);
 	if (!c)
-		return TC_ACT_UNSPEC;
+		return set->has_policy && refuses(s) ? refuse() : TC_ACT_UNSPEC;
 	if (c->decision.revision != set->revision)
 		judge(skb, s, c);
-	if (set->enforce && !set->replay) {
-		d = &c->directions[packet->sender & 1];
-		if (d->has_refused &&
-		    (__s32)(packet->sequence + packet->payload_length - d->refused_sequence) > 0)
-			refused = 1;
-		refused |= c->decision.refused;
-	}
-	if (c->ifindex != skb->ifindex)
-		return refused ? refuse() : TC_ACT_UNSPEC; /* another hook tells */
-	if (refused) {
-		if (told) {
-			begin_record(skb, s, c);
-			tell_packet(s, c);
-		}
-		return refuse();
+	if (c->ifindex != skb->ifindex) {
+		/* Another hook reads and tells. */
+		if (refuses(s) && is_refused(packet, c))
+			return refuse();
+		if (!must_be_read(s, c) || !is_ahead(packet, c))
+			return TC_ACT_UNSPEC;
+		c->ifindex = skb->ifindex;
 	}
 	found = SEGMENT_NOTHING;
-	if (packet->protocol == IPPROTO_TCP && c->l7 < L7_USER) {
+	if (packet->protocol == IPPROTO_TCP && c->l7 < L7_USER && !packet->is_fragment) {
 		found = find_unread(s, &c->directions[packet->sender & 1]);
-		if (found == SEGMENT_IN_ORDER && c->l7 == L7_UNDECIDED && !packet->payload_missing)
+		if (found == SEGMENT_IN_ORDER && c->l7 == L7_UNDECIDED && !packet->payload_missing) {
 			decide(skb, s, c);
+			if (c->decision.revision != set->revision)
+				judge(skb, s, c);
+		}
 	}
-	if (c->l7 == L7_USER || (packet->protocol == IPPROTO_UDP && wants_datagram(packet, c))) {
-		pass_on(skb, s, c, told);
-		return TC_ACT_UNSPEC;
-	}
-	if (!told && found == SEGMENT_NOTHING)
-		return TC_ACT_UNSPEC;
-	begin_record(skb, s, c);
-	if (told && found != SEGMENT_NOTHING && c->l7 == L7_UNDECIDED)
-		note_told(packet, &c->directions[packet->sender & 1]); /* user space tells it */
-	else if (told)
-		tell_packet(s, c);
-	if (found != SEGMENT_NOTHING && read_segment(skb, s, c, found, told && c->l7 == L7_UNDECIDED))
+	if (!refuses(s)) {
+		watch(skb, s, c, found, told);
+	} else if (is_refused(packet, c)) {
+		if (told)
+			tell_refusal(skb, s, c);
 		return refuse();
+	} else if (!must_be_read(s, c)) {
+		watch(skb, s, c, found, told);
+	} else if (guard(skb, s, c, found, told)) {
+		return refuse();
+	}
 	if (c->l7 == L7_KAFKA && packet->tcp_flags & (TCP_FIN | TCP_RST))
 		kafka_abandon(s, c);
 	return TC_ACT_UNSPEC;

@@ -67,7 +67,7 @@ static __always_inline int http2_faulty(struct scratch *s, struct connection *c)
 {
 	struct http2_connection *state = (struct http2_connection *)c->parser;
 
-	if (refuses(s) && (c->decision.egress_l7 | c->decision.ingress_l7)) {
+	if (must_be_read(s, c)) {
 		s->hand_over = SNAPSHOT_RULE;
 		return s->packet.sender == CLIENT ? READ_HAND_OVER : READ;
 	}

@@ -41,11 +41,10 @@ enum counter {
 	COUNTERS_SIZE,
 };
 
-/* What the ipcache says of an address; `class` is what policy knows it by (observer/policy/compile.py). */
+/* What the ipcache says of an address. Policy knows it by classes of its own (policy.h). */
 struct endpoint {
 	__u32 number;
 	__u32 identity;
-	__u32 class;
 	__u32 flags;
 };
 enum { ENDPOINT_MANAGED = 1 << 0, ENDPOINT_HOST = 1 << 1, ENDPOINT_OUTSIDE = 1 << 2 };
@@ -85,14 +84,17 @@ struct direction {
 	__u32 tells;
 	__u32 initial_sequence;
 	__u32 next_sequence;
-	__u32 refused_sequence; /* TCP: where a refused request began; valid with `has_refused` */
+	__u32 refused_sequence; /* TCP: from where on nothing passes; valid with `has_refused` */
 	__u16 told;		/* TCP flags told */
 	__u8 synced;		/* next_sequence is known */
-	__u8 has_refused;
+	__u8 has_refused; /* 0, the Direction that refused a request, or UNREAD */
 	__u8 has_initial; /* initial_sequence is known: its SYN was seen */
 	__u8 pad[7];
 	__u32 parser[6]; /* the L7 parser's own: http1.h, kafka.h or http2.h say what */
 };
+
+/* Of direction.has_refused: what could not be read where policy judges requests. */
+#define UNREAD 3
 
 enum roles { ROLES_UNKNOWN, ROLES_PORTS, ROLES_KNOWN }; /* observer/conntrack.py */
 enum l7 { L7_UNDECIDED, L7_HTTP1, L7_KAFKA, L7_HTTP2, L7_USER, L7_OPAQUE };
@@ -174,7 +176,8 @@ struct packet {
 	__u8 destination_mac[6];
 	__u8 sender;   /* enum side, once the connection is known */
 	__u8 frame;    /* replay: enum frame */
-	__u8 pad[2];
+	__u8 is_fragment; /* the first of several: the rest of its payload nobody sees */
+	__u8 pad;
 };
 
 /* What policy looks at in an HTTP request; filled by a parser only where the connection has L7 rules. */
@@ -281,9 +284,7 @@ struct settings {
 	__u32 enforce;	     /* refuse in the kernel; else verdict AUDIT */
 	__u32 has_policy;
 	__u32 replay;	     /* BPF_PROG_TEST_RUN: time is the frame's, skb->tstamp */
-	__u32 generation;    /* which half of the policy maps is valid: see policy.h */
 	__u32 revision;	     /* of the policies; a connection judged by another one is judged again */
-	__u32 pad;
 	__u64 wall_ns;	     /* to be added to bpf_ktime_get_ns() */
 };
 

@@ -44,6 +44,12 @@ static __always_inline int refuses(const struct scratch *s)
 	return s->enforce && !s->replay;
 }
 
+/* Whether nothing of a connection may pass that was not read: policy refuses requests, and this one may be of them. */
+static __always_inline int must_be_read(const struct scratch *s, const struct connection *c)
+{
+	return refuses(s) && (c->decision.egress_l7 | c->decision.ingress_l7);
+}
+
 /* On which side of the node's workloads a connection is judged. */
 static __always_inline __u8 direction_of(const struct connection *c)
 {
@@ -60,6 +66,15 @@ static __always_inline void judge_by_connection(struct scratch *s, const struct 
 	s->judgement.refused = c->decision.refused;
 	s->judgement.match = c->decision.match;
 	s->judgement.undecided = 0;
+}
+
+/* What is judged next comes where a direction was refused before, or what could not be read. */
+static __always_inline void judge_by_refusal(struct scratch *s, const struct direction *d)
+{
+	if (d->has_refused && d->has_refused != UNREAD)
+		s->judgement.refused = d->has_refused;
+	else
+		s->judgement.undecided = 1;
 }
 
 /* Write scratch.judgement to the record; 1 where the packet must not pass. */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* From a frame to scratch.packet: Ethernet with VLAN tags, IPv4, IPv6 with extension headers, the headers of TCP, UDP,
- * SCTP and ICMP (RFC 791, 8200, 9293). Reads headers by the rules of observer/decode.py and observer/ip.py; fragments,
- * and in replay tunnels, are left to them. Knows nothing of connections. */
+ * SCTP and ICMP (RFC 791, 8200, 9293). Reads headers by the rules of observer/decode.py and observer/ip.py. In replay
+ * fragments and tunnels are left to them; live, the first fragment says with its ports whose all are. Knows nothing of
+ * connections. */
 #pragma once
 
 #include <linux/bpf.h>
@@ -16,10 +17,13 @@
 #define MAX_VLANS 4
 #define MAX_EXTENSIONS 12
 #define VLAN_ID 0x0fff
+#define IP_MORE 0x2000
+#define IP_OFFSET 0x1fff
 #define TCP_FIN 1
 #define TCP_SYN 2
 #define TCP_RST 4
 #define TCP_ACK 16
+#define TCP_URG 32
 #define TCP_FLAG_BITS 0x01ff
 
 enum { ICMP_ECHO_REPLY = 0, ICMP_ECHO_REQUEST = 8, ICMPV6_ECHO_REQUEST = 128, ICMPV6_ECHO_REPLY = 129 };
@@ -164,11 +168,12 @@ static __always_inline int read_ethernet(struct __sk_buff *skb, struct packet *p
 		cursor->at += sizeof(tag);
 		cursor->type = bpf_ntohs(tag.type);
 	}
-	return PACKET_ELSEWHERE;
+	return PACKET_UNREADABLE;
 }
 
-static __always_inline int read_ipv4(struct __sk_buff *skb, struct packet *packet, struct cursor *cursor)
+static __always_inline int read_ipv4(struct __sk_buff *skb, struct scratch *s, struct cursor *cursor)
 {
+	struct packet *packet = &s->packet;
 	static const __u8 mapped[12] = { [10] = 0xff, [11] = 0xff };
 	struct ipv4 header;
 	__u32 length, size;
@@ -181,8 +186,9 @@ static __always_inline int read_ipv4(struct __sk_buff *skb, struct packet *packe
 		length = skb->len - cursor->at;
 	if (header.version >> 4 != 4 || size < sizeof(header) || cursor->at + size > skb->len || length < size)
 		return PACKET_UNREADABLE;
-	if (header.fragment & bpf_htons(0x3fff))
+	if (header.fragment & bpf_htons(IP_OFFSET) || (header.fragment & bpf_htons(IP_MORE) && s->replay))
 		return PACKET_ELSEWHERE;
+	packet->is_fragment = !!(header.fragment & bpf_htons(IP_MORE));
 	packet->family = 4;
 	packet->ip_length = length;
 	__builtin_memcpy(packet->source_ip, mapped, 12);
@@ -222,8 +228,9 @@ static __always_inline int read_ipv6(struct __sk_buff *skb, struct scratch *s, s
 }
 
 /* Pass over extension headers. */
-static __noinline int read_extensions(struct __sk_buff *skb, const struct packet *packet, struct cursor *cursor)
+static __noinline int read_extensions(struct __sk_buff *skb, struct scratch *s, struct cursor *cursor)
 {
+	struct packet *packet = &s->packet;
 	__u32 end = cursor->ip_end < skb->len ? cursor->ip_end : skb->len;
 
 	for (int depth = 0; depth < MAX_EXTENSIONS; depth++) {
@@ -237,10 +244,12 @@ static __noinline int read_extensions(struct __sk_buff *skb, const struct packet
 			cursor->at += (header.length + 2) * 4;
 		else if (cursor->protocol != NEXT_FRAGMENT)
 			cursor->at += (header.length + 1) * 8;
-		else if (header.field & bpf_htons(0xfff9))
+		else if (header.field & bpf_htons(0xfff8) || (header.field & bpf_htons(1) && s->replay))
 			return PACKET_ELSEWHERE;
 		else
-			cursor->at += sizeof(header); /* a datagram in one fragment, RFC 6946 */
+			cursor->at += sizeof(header);
+		if (cursor->protocol == NEXT_FRAGMENT)
+			packet->is_fragment |= !!(header.field & bpf_htons(1)); /* or all in one, RFC 6946 */
 		cursor->protocol = header.next;
 	}
 	return is_extension(packet->family, cursor->protocol) ? PACKET_UNREADABLE : PACKET_READ;
@@ -358,12 +367,13 @@ static __always_inline int read_plain(struct __sk_buff *skb, struct packet *pack
 	flags = bpf_ntohs(tcp->flags);
 	size = (flags >> 12) * 4;
 	if (ethernet->type != bpf_htons(ETH_P_IP) || ip->version != 0x45 || skb->vlan_present ||
-	    ip->protocol != IPPROTO_TCP || ip->fragment & bpf_htons(0x3fff) || size < sizeof(struct tcp) ||
+	    ip->protocol != IPPROTO_TCP || ip->fragment & bpf_htons(IP_OFFSET | IP_MORE) || size < sizeof(struct tcp) ||
 	    length < sizeof(struct ipv4) + size)
 		return 0;
 	__builtin_memcpy(packet->source_mac, ethernet->source, 6);
 	__builtin_memcpy(packet->destination_mac, ethernet->destination, 6);
 	packet->vlan = 0;
+	packet->is_fragment = 0;
 	packet->family = 4;
 	packet->protocol = IPPROTO_TCP;
 	packet->ip_length = length;
@@ -394,17 +404,18 @@ static __noinline int read_packet(struct __sk_buff *skb, struct scratch *s)
 	packet->tcp_flags = 0;
 	packet->source_port = packet->destination_port = 0;
 	packet->icmp_type = packet->icmp_code = 0;
+	packet->is_fragment = 0;
 	found = read_ethernet(skb, packet, &cursor);
 	if (found)
 		return found;
 	if (cursor.type == ETH_P_IP)
-		found = read_ipv4(skb, packet, &cursor);
+		found = read_ipv4(skb, s, &cursor);
 	else if (cursor.type == ETH_P_IPV6)
 		found = read_ipv6(skb, s, &cursor);
 	else
 		return PACKET_ELSEWHERE; /* no IP, or behind a header that is rare */
 	if (!found && is_extension(packet->family, cursor.protocol))
-		found = read_extensions(skb, packet, &cursor);
+		found = read_extensions(skb, s, &cursor);
 	if (found)
 		return found;
 	if (cursor.ip_end < cursor.at)

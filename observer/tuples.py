@@ -84,6 +84,8 @@ def quoted_key(packet: bytes, key: bytes) -> bytes:
         header, protocol, addresses = 40, packet[6], packet[8:40]
     else:
         return b""
+    if addresses[:16] != key[16:32]:
+        return b""  # it goes to somebody who did not send what it quotes
     inner = packet[header : header + 8]
     if len(inner) < 8:
         return b""

@@ -15,9 +15,9 @@ from observer.identity.endpoints import IPV4_START, MAPPED, Endpoint, IpCache, R
 ZERO: Final = bytes(4)
 """The only key of a map of one entry."""
 
-_SETTINGS: Final = struct.Struct("=6IQ")
+_SETTINGS: Final = struct.Struct("=4IQ")
 _ADDRESS: Final = struct.Struct("=I16s")
-_ENDPOINT: Final = struct.Struct("=4I")
+_ENDPOINT: Final = struct.Struct("=3I")
 
 # Flags of struct endpoint.
 MANAGED: Final = 1
@@ -32,16 +32,13 @@ class Settings:
     enforce: bool = False
     has_policy: bool = False
     replay: bool = False
-    generation: int = 0
     revision: int = 0
     wall_ns: int = 0
     """What turns the kernel's monotonic time into wall time."""
 
     def pack(self) -> bytes:
         """The value of the map `settings`."""
-        return _SETTINGS.pack(
-            self.enforce, self.has_policy, self.replay, self.generation, self.revision, 0, self.wall_ns
-        )
+        return _SETTINGS.pack(self.enforce, self.has_policy, self.replay, self.revision, self.wall_ns)
 
 
 def addresses(endpoints: IpCache) -> Iterator[tuple[bytes, bytes]]:
@@ -49,7 +46,7 @@ def addresses(endpoints: IpCache) -> Iterator[tuple[bytes, bytes]]:
     worlds = ((0, 0, endpoints.world(6)), (int.from_bytes(MAPPED) << 32, IPV4_START, endpoints.world(4)))
     for network, length, number in (*worlds, *endpoints.prefixes()):
         endpoint = endpoints.table[number]
-        value = _ENDPOINT.pack(number, endpoint.identity, 0, _flags(endpoint))
+        value = _ENDPOINT.pack(number, endpoint.identity, _flags(endpoint))
         yield _ADDRESS.pack(length, network.to_bytes(16)), value
 
 

@@ -20,7 +20,7 @@ from tests.l7.transcripts import CLIENT, SERVER, Transcript, play
 SEGMENT = 3_000  # BPF_PROG_TEST_RUN takes about 3.5 KB
 STEP_NS = 1_000
 SYN, ACK = 2, 16
-SETTINGS = struct.Struct("=6IQ")
+SETTINGS = struct.Struct("=4IQ")
 SK_BUFF_SIZE, SK_BUFF_TSTAMP = 192, 152
 SAID = Present.CODE | Present.METHOD | Present.L7_ID | Present.LATENCY | Present.GRPC_STATUS
 FLAGGED = Flags.L7_INCOMPLETE | Flags.TEXT_CUT
@@ -61,7 +61,7 @@ class Kernel:
 
     def set(self, *, enforce: bool = False) -> None:
         """Replay: the time is the frame's."""
-        self.object.map("settings").set(bytes(4), SETTINGS.pack(enforce, 0, 1, 0, 0, 0, 0))
+        self.object.map("settings").set(bytes(4), SETTINGS.pack(enforce, 0, 1, 0, 0))
 
     def play(
         self, transcript: Transcript, cut: Callable[[bytes], list[bytes]] | None = None, *, joined: bool = False
