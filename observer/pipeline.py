@@ -277,6 +277,7 @@ class Pipeline:
             topic_ids=self._topic_ids,
             ends=(key[:16], key[16:32]),
             roles_known=connection.asker is not None,
+            joined=connection.joined,
         )
         connection.conversation = conversation
         asker.side, asker.other.side = CLIENT, SERVER

@@ -35,6 +35,11 @@ PARSERS: Final[dict[Detected, Callable[[Losses], Parser]]] = {
 PROBE_LIMIT: Final = HEAD_LIMIT + 1024
 """Bytes of one side held while detection has not decided; beyond, the side speaks nothing that is read here."""
 
+SILENCE_LIMIT: Final = 1 << 20
+JOINED_SILENCE_LIMIT: Final = 1 << 26
+"""Bytes of nothing that is read here which one side says without an answer, before nobody waits for one any more: after
+the beginning of a connection, and where it was joined, maybe in the middle of a long body."""
+
 LATE_PIECES: Final = 256
 """Pieces of both sides, joined inside a message, in which a request is still looked for on a port of Kafka's."""
 
@@ -73,6 +78,7 @@ class Conversation:
         "_ports",
         "_probes",
         "_roles_known",
+        "_silence_limit",
         "_topic_ids",
         "_tunnels",
         "is_datagram",
@@ -90,13 +96,18 @@ class Conversation:
         topic_ids: TopicIds | None = None,
         ends: tuple[bytes, ...] = (b"",),
         roles_known: bool = False,
+        joined: bool = False,
     ) -> None:
-        """`topic_ids` are shared with other connections, by the addresses in `ends`; `roles_known`: never swap them."""
+        """`topic_ids` are shared with other connections, by the addresses in `ends`; `roles_known`: never swap them.
+
+        `joined`: its beginning was not seen.
+        """
         self._losses = losses
         self._ports = ports
         self._topic_ids = topic_ids
         self._ends = ends
         self._roles_known = roles_known
+        self._silence_limit = JOINED_SILENCE_LIMIT if joined else SILENCE_LIMIT
         self._parser: Parser | None = None
         # Only while a stream is undecided: of datagrams, and of what was decided, there may be very many.
         self._probes = [] if is_datagram else [_Probe(), _Probe()]
@@ -163,6 +174,8 @@ class Conversation:
                 self._late_pieces -= 1
                 if not self._late_pieces and all(each.refused for each in self._probes):
                     self._give_up()
+            elif probe.skipped > self._silence_limit and not self._has_spoken(side.other):
+                self._give_up()
             return []
         waiting = bool(probe.data)
         probe.data += data
@@ -191,6 +204,10 @@ class Conversation:
         del probe.data[kept:]
         if all(each.refused for each in self._probes) and not self._late_pieces:
             self._give_up()
+
+    def _has_spoken(self, side: Side) -> bool:
+        probe = self._probes[side]
+        return bool(probe.data or probe.skipped or probe.refused)
 
     def _give_up(self) -> None:
         self.opaque = True

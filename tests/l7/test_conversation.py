@@ -125,6 +125,27 @@ def test_opaque_when_both_sides_speak_nothing_that_is_read():
     assert talked.opaque
 
 
+@pytest.mark.parametrize(
+    ("joined", "limit"), [(False, conversation.SILENCE_LIMIT), (True, conversation.JOINED_SILENCE_LIMIT)]
+)
+def test_opaque_when_one_side_speaks_and_speaks_and_is_not_answered(joined, limit):
+    talked = Conversation(Losses(), (40000, 80), joined=joined)
+    piece = bytes(1 << 16)
+    for _ in range(limit // len(piece)):
+        talked.feed(CLIENT, piece, 1)
+    assert not talked.opaque
+    talked.feed(CLIENT, b"x", 1)
+    assert talked.opaque
+
+
+def test_an_answer_to_much_that_is_not_read_is_read():
+    talked = talk(Losses())
+    talked.feed(SERVER, b"HTTP/1.1 200", 1)
+    for _ in range(2 * conversation.SILENCE_LIMIT >> 16):
+        talked.feed(CLIENT, bytes(1 << 16), 1)
+    assert len(talked.feed(SERVER, b" OK\r\nContent-Length: 0\r\n\r\n", 2)) == 1
+
+
 def test_opaque_as_the_parser_says():
     talked = talk(Losses())
     talked.feed(CLIENT, GET, 1)

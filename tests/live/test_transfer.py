@@ -1,5 +1,6 @@
 """A large transfer at full speed, and many short ones at once: nothing is lost."""
 
+import sys
 from collections import Counter
 
 import pytest
@@ -45,3 +46,31 @@ def test_many_requests_at_once_are_all_told(lab):
     assert requests == Counter(str(number) for number in range(1, MANY + 1))
     assert sum(flow["l7"]["http"].get("code") == 200 for flow in flows) == MANY
     assert len(http1.server_said(folder)) == MANY
+
+
+TAKE_ALL = """
+import socket
+side, _ = socket.create_server(("", 9000)).accept()
+while side.recv(1 << 20): pass
+side.send(b"!")
+"""
+GIVE = """
+import socket, sys
+side = socket.create_connection((sys.argv[1], 9000))
+for _ in range(300): side.sendall(bytes(1 << 20))
+side.shutdown(socket.SHUT_WR)
+assert side.recv(1) == b"!"
+"""
+
+
+def test_a_stream_of_nothing_known_that_nobody_answers_is_let_go(lab):
+    switch = lab.switch()
+    client, server = (lab.host(name, f"10.9.0.{last}/24", at=switch) for name, last in (("client", 10), ("server", 20)))
+    with watched(lab, switch, "--datapath", "ebpf") as node:
+        server.start(sys.executable, "-c", TAKE_ALL)
+        server.listens(9000)
+        client.run(sys.executable, "-c", GIVE, "10.9.0.20")
+        ends = node.until(lambda flows: len(flows) >= 2, "--tcp-flags", "FIN", "--port", "9000")
+        lost = sum(int(loss["count"]) for loss in losses(node.status()))
+    assert max(int(flow["extensions"]["value"]["bytes"]) for flow in ends) > 300 << 20
+    assert lost < 100
