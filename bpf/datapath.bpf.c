@@ -257,14 +257,26 @@ static __always_inline void forget_refusals(const struct scratch *s, struct conn
 	c->directions[CLIENT].has_refused = c->directions[SERVER].has_refused = 0;
 }
 
+/* Routers and neighbours finding each other (RFC 4861): without them IPv6 has no link, whatever policy says; Cilium answers
+ * them before it asks policy. */
+static __always_inline int is_neighbour(const struct packet *packet)
+{
+	return packet->protocol == IPPROTO_ICMPV6 && packet->family == 6 && packet->icmp_type >= 133 &&
+	       packet->icmp_type <= 136;
+}
+
 /* By the policies in force; an ICMP error is let through, or not, with the connection that it is about. */
-static __noinline void judge(struct __sk_buff *skb, struct scratch *s, struct connection *c)
+static __noinline void judge(struct __sk_buff *skb, struct scratch *s, struct connection *c, __u32 revision)
 {
 	const struct packet *packet = &s->packet;
 	struct decision guessed;
 
 	if (c->related)
 		return;
+	if (!s->replay && is_neighbour(packet)) {
+		c->decision = (struct decision){ .revision = revision };
+		return;
+	}
 	policy_connection(skb, s, c);
 	forget_refusals(s, c);
 	if (!refuses(s) || c->roles == ROLES_KNOWN || packet->protocol != IPPROTO_TCP || must_be_read(s, c))
@@ -408,7 +420,7 @@ static __always_inline int take_packet(struct __sk_buff *skb)
 	if (!c)
 		return set->has_policy && refuses(s) ? refuse() : TC_ACT_UNSPEC;
 	if (c->decision.revision != set->revision)
-		judge(skb, s, c);
+		judge(skb, s, c, set->revision);
 	if (c->ifindex != skb->ifindex) {
 		/* Another hook reads and tells. */
 		if (refuses(s) && is_refused(packet, c))
@@ -423,7 +435,7 @@ static __always_inline int take_packet(struct __sk_buff *skb)
 		if (found == SEGMENT_IN_ORDER && c->l7 == L7_UNDECIDED && !packet->payload_missing) {
 			decide(skb, s, c);
 			if (c->decision.revision != set->revision)
-				judge(skb, s, c);
+				judge(skb, s, c, set->revision);
 		}
 	}
 	if (!refuses(s)) {

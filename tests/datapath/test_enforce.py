@@ -293,3 +293,11 @@ def test_an_error_goes_to_whom_it_is_about(node):
     quoted = ip_packet(allowed)
     assert node.send(icmp(GUARD, TELLER, 3, code=3, payload=quoted)) == PASSED
     assert node.send(icmp(TELLER, "10.20.0.2", 3, code=3, payload=quoted)) == REFUSED
+
+
+@pytest.mark.parametrize(
+    ("kind", "verdict"), [(133, PASSED), (135, PASSED), (136, PASSED), (137, REFUSED), (128, REFUSED)]
+)
+def test_neighbours_find_each_other_whatever_policy_says(node, kind, verdict):
+    said = captures.icmp(kind, payload=bytes(20))
+    assert node.frame(captures.ethernet(captures.ipv6(said, 58, "fd20::1", "fd20::2"), 0x86DD)) == verdict
