@@ -72,7 +72,7 @@ class Columns:
 
     def __init__(self, store: Store, start: int, length: int) -> None:
         self._store = store
-        self._position = start % store.capacity
+        self._position = (start - store._origin) % store.capacity
         self.start = start
         self.length = length
 
@@ -127,6 +127,7 @@ class Store:
         self.first = 0
         self.next = 0
         self.closed = False
+        self._origin = 0  # a sequence number whose row stands, or would stand, in the first slot
         self._records: Records = np.zeros(capacity, RECORD)
         self._hot: dict[str, npt.NDArray[Any]] = {name: np.zeros(capacity, kind) for name, kind in HOT.items()}
         self._nodes: npt.NDArray[np.uint16] = np.zeros(capacity, np.uint16)
@@ -174,7 +175,7 @@ class Store:
         start = self.next
         if start + count - self.capacity > self.first:
             self.first = start + count - self.capacity
-        position = start % self.capacity
+        position = (start - self._origin) % self.capacity
         room = min(count, self.capacity - position)
         raw = self._records.view(RAW)
         for window, part in (
@@ -190,7 +191,7 @@ class Store:
             self._nodes[window] = node if isinstance(node, int) else node[part]
             self._extras[window] = None
         for row, extra in extras:
-            self._extras[(start + row) % self.capacity] = extra
+            self._extras[(position + row) % self.capacity] = extra
         imported = np.flatnonzero(records["flags"] & Flags.IMPORTED)
         if len(imported):
             self._last_imported = start + int(imported[-1])
@@ -200,13 +201,14 @@ class Store:
         """Give up all rows, and their extras now; for the writer whose only reader has taken them."""
         for window in self.columns(self.first, self.next):
             window.extras[:] = None
-        self.first = self.next
+        # What comes next stands where these stood: memory that the processor has at hand, and no more of it.
+        self.first = self._origin = self.next
 
     def columns(self, start: int, stop: int) -> list[Columns]:
         """The rows `start` to `stop` in one or two windows (the ring wraps); check `first` after using them."""
         windows = []
         while start < stop:
-            length = min(stop - start, self.capacity - start % self.capacity)
+            length = min(stop - start, self.capacity - (start - self._origin) % self.capacity)
             windows.append(Columns(self, start, length))
             start += length
         return windows
@@ -226,7 +228,7 @@ class Store:
 
         Rows that the writer has overwritten, before or meanwhile, are left out of all four.
         """
-        positions: Any = sequences % self.capacity
+        positions: Any = (sequences - self._origin) % self.capacity
         if len(positions) and positions[-1] - positions[0] == len(positions) - 1:
             # In one piece: a plain copy, three times as fast as a gather.
             positions = slice(int(positions[0]), int(positions[-1]) + 1)

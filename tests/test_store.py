@@ -177,3 +177,23 @@ def test_memory_is_what_the_capacity_says():
     sizes = [value.nbytes for value in vars(store).values() if isinstance(value, np.ndarray)]
     sizes += [column.nbytes for column in store._hot.values()]
     assert sum(sizes) < 1_000 * (RECORD.itemsize + 110)
+
+
+def test_what_comes_after_forgetting_stands_in_the_same_memory():
+    store = Store(8)
+    given = []
+    for start in range(0, 40, 5):
+        records = empty(5)
+        records["time_ns"] = range(start, start + 5)
+        store.append(records, [(4, Extra(trace_id=str(start)))])
+        taken, extras, _, sequences = store.take(np.arange(store.first, store.next))
+        given += taken["time_ns"].tolist()
+        assert [None if extra is None else extra.trace_id for extra in extras] == [None] * 4 + [str(start)]
+        assert sequences.tolist() == list(range(start, start + 5))
+        assert [column.start for column in store.columns(store.first, store.next)] == [start]  # in one piece
+        store.forget()
+        assert len(store) == 0
+    assert given == list(range(40))
+    store.append(empty(20))  # and around the ring, as ever
+    assert (store.first, store.next) == (52, 60)
+    assert store.hot("time_ns").tolist() == [0] * 8

@@ -128,6 +128,14 @@ def main() -> None:
             f" {packets / wall:.0f} a second, {memory} MB at most (budget {MEMORY_MB})",
             flush=True,
         )
+        # The command that users run: what it has given out it forgets.
+        asked = [sys.executable, "-m", "observer.cli", "observe", "--pcap", str(path), "--verdict", "DROPPED"]
+        cpu, wall, memory, _ = measured(asked)
+        print(
+            f"observe --verdict DROPPED: {packets / cpu:.0f} packets a CPU second, {packets / wall:.0f} a second,"
+            f" {memory} MB",
+            flush=True,
+        )
         if shutil.which("tshark"):
             fields = [part for field in FIELDS for part in ("-e", field)]
             cpu, wall, memory, _ = measured(["tshark", "-r", str(path), "-T", "fields", *fields])
