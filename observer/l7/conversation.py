@@ -174,8 +174,7 @@ class Conversation:
                 self._late_pieces -= 1
                 if not self._late_pieces and all(each.refused for each in self._probes):
                     self._give_up()
-            elif probe.skipped > self._silence_limit and not self._has_spoken(side.other):
-                self._give_up()
+            self._lose_patience(side)
             return []
         waiting = bool(probe.data)
         probe.data += data
@@ -189,6 +188,7 @@ class Conversation:
             return []
         if detection.kind not in PARSERS:
             self._refuse(probe)
+            self._lose_patience(side)
             return []
         return self._start(side, detection)
 
@@ -205,9 +205,13 @@ class Conversation:
         if all(each.refused for each in self._probes) and not self._late_pieces:
             self._give_up()
 
-    def _has_spoken(self, side: Side) -> bool:
-        probe = self._probes[side]
-        return bool(probe.data or probe.skipped or probe.refused)
+    def _lose_patience(self, side: Side) -> None:
+        """Give up where this side has said very much, nothing of it was read, and the other is silent."""
+        if not self._probes or self._late_pieces or self._probes[side].skipped <= self._silence_limit:
+            return
+        other = self._probes[side.other]
+        if not (other.data or other.skipped or other.refused):
+            self._give_up()
 
     def _give_up(self) -> None:
         self.opaque = True

@@ -138,6 +138,15 @@ def test_opaque_when_one_side_speaks_and_speaks_and_is_not_answered(joined, limi
     assert talked.opaque
 
 
+def test_opaque_also_where_only_pieces_of_it_were_seen():
+    talked = talk(Losses())
+    for _ in range(conversation.SILENCE_LIMIT >> 16):
+        talked.feed(CLIENT, b"\xff" * 100, 1)
+        talked.gap(CLIENT, 1 << 16)
+    talked.feed(CLIENT, b"\xff", 1)
+    assert talked.opaque
+
+
 def test_an_answer_to_much_that_is_not_read_is_read():
     talked = talk(Losses())
     talked.feed(SERVER, b"HTTP/1.1 200", 1)

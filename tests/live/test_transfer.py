@@ -71,6 +71,7 @@ def test_a_stream_of_nothing_known_that_nobody_answers_is_let_go(lab):
         server.listens(9000)
         client.run(sys.executable, "-c", GIVE, "10.9.0.20")
         ends = node.until(lambda flows: len(flows) >= 2, "--tcp-flags", "FIN", "--port", "9000")
-        lost = sum(int(loss["count"]) for loss in losses(node.status()))
+        lost = losses(node.status())
     assert max(int(flow["extensions"]["value"]["bytes"]) for flow in ends) > 300 << 20
-    assert lost < 100
+    # Of 19,200 pieces: those that found no room before the first ones were read.
+    assert sum(int(loss["number"]) for loss in lost) < 2_000
