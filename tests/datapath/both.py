@@ -120,7 +120,8 @@ class Kernel:
         frames = self.later(frames)
         kernel = self.run(frames)
         missing, added = differences(stored(in_python([frames])), kernel)
-        assert ([named(row) for row in missing[:3]], [named(row) for row in added[:3]]) == ([], [])
+        lacking, surplus = [named(row) for row in missing[:3]], [named(row) for row in added[:3]]
+        assert (lacking, surplus) == ([], []), f"the kernel lacks {lacking} and has {surplus}"
         return kernel
 
 
