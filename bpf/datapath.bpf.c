@@ -60,17 +60,27 @@ static __always_inline int find_unread(struct scratch *s, struct direction *d)
 	return SEGMENT_IN_ORDER;
 }
 
+#define PASSES 4 /* tries to pass over a segment while another CPU does the same */
+
 /* Pass over a body, also where a part of it is missing: nothing in it is looked at. 1 if all of the segment is in it. */
 static __always_inline int pass_over(struct scratch *s, struct direction *d, int found)
 {
 	const struct packet *packet = &s->packet;
 	__u32 next = next_sequence(packet);
-	__u64 size = next - d->next_sequence;
 
-	if (size <= d->left) {
-		d->left -= size;
-		d->next_sequence = next;
-		return 1;
+	/* The sender may have moved, and two CPUs see this direction at once: each takes what the other has not. */
+	for (int i = 0; i < PASSES; i++) {
+		__u32 known = *(volatile __u32 *)&d->next_sequence;
+		__s32 size = next - known;
+
+		if (size <= 0)
+			return 1;
+		if ((__u64)size > d->left)
+			break;
+		if (__sync_val_compare_and_swap(&d->next_sequence, known, next) == known) {
+			__sync_fetch_and_add(&d->left, -(__u64)size);
+			return 1;
+		}
 	}
 	if (found != SEGMENT_IN_ORDER || packet->payload_missing)
 		return 0;
