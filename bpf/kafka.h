@@ -353,7 +353,7 @@ static __noinline int kafka_read_client_id(struct kafka_context *x)
 	have = k->loaded - k->index;
 	if (have > w->client_id_left)
 		have = w->client_id_left;
-	if (!kept && have == w->client_id_left) {
+	if (!kept && have == w->client_id_left && k->index) { /* 0 says that it stands nowhere */
 		k->client_id_at = k->index;
 	} else if (kept < KAFKA_NAME_LIMIT) {
 		size = have < KAFKA_NAME_LIMIT - kept ? have : KAFKA_NAME_LIMIT - kept;

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from bpf.build import build
@@ -150,7 +150,7 @@ TWICE = "no answer without acks"  # two requests of one correlation id, of which
 
 
 @pytest.mark.parametrize("name", WHOLE)
-@pytest.mark.parametrize("step", [FRAME_LIMIT, 13, 1])
+@pytest.mark.parametrize("step", [FRAME_LIMIT, 13, 7, 14, 1])
 def test_transcript(kernel, name, step):
     if name in LONG:
         step = max(step, 500)
@@ -179,6 +179,7 @@ def mutated(data: bytes, *mutations: list[tuple[int, int]]) -> bytes:
 
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.sampled_from(sorted(set(TRANSCRIPTS) - LONG)), MUTATED, HEADS, st.integers(1, 120), st.booleans())
+@example(name="2 GB", mutations=[], heads=[], step=7, together=False)  # a packet that begins with the client id
 def test_hostile_octets_are_never_told_otherwise(kernel, name, mutations, heads, step, together):
     transcript = [(side, mutated(data, mutations, heads)) for side, data in TRANSCRIPTS[name]]
     if not together:
