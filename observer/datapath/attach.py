@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from observer.datapath import libbpf, netlink
+from observer.datapath import hooks, netlink
 from observer.datapath.interfaces import Changes, Interface, list_interfaces
 from observer.datapath.libbpf import Link, Program
 from observer.errors import ConfigError, DatapathError
@@ -32,7 +32,7 @@ TCA_KIND, TCA_OPTIONS = 1, 2
 TCA_BPF_NAME, TCA_BPF_ID = 7, 11
 FILTER: Final = struct.Struct("=BxxxiIII")
 """tcmsg: family, interface, handle, parent, priority and protocol."""
-PARENTS: Final = {libbpf.CLSACT_INGRESS: 0xFFFFFFF2, libbpf.CLSACT_EGRESS: 0xFFFFFFF3}
+PARENTS: Final = {hooks.CLSACT_INGRESS: 0xFFFFFFF2, hooks.CLSACT_EGRESS: 0xFFFFFFF3}
 
 
 class Way(enum.StrEnum):
@@ -64,7 +64,7 @@ class Filter:
 
     def remove(self) -> None:
         """Take it away."""
-        libbpf.filter_detach(self.ifindex, self.point, self.handle, self.priority)
+        hooks.filter_detach(self.ifindex, self.point, self.handle, self.priority)
 
 
 class Attachments:
@@ -74,7 +74,7 @@ class Attachments:
     """
 
     def __init__(self, ingress: Program, egress: Program, *, way: Way | None, say: Callable[[str], None]) -> None:
-        self._programs = {libbpf.CLSACT_INGRESS: ingress, libbpf.CLSACT_EGRESS: egress}
+        self._programs = {hooks.CLSACT_INGRESS: ingress, hooks.CLSACT_EGRESS: egress}
         for program in self._programs.values():
             if not program.name.startswith(PREFIX):
                 raise ValueError(f"{program.name}: the name of an attached program begins with {PREFIX}")
@@ -124,11 +124,11 @@ class Attachments:
         for link in self._links.pop(interface, ()):
             link.close()
         for filter in self._filters.pop(interface, ()):
-            libbpf.filter_detach(interface.index, *filter)
+            hooks.filter_detach(interface.index, *filter)
         if interface.index in self._qdiscs:
             self._qdiscs.discard(interface.index)
             if not any(True for point in PARENTS for _ in filters(interface.index, point)):
-                libbpf.clsact_destroy(interface.index)
+                hooks.clsact_destroy(interface.index)
 
     def close(self) -> None:
         """Let go everything."""
@@ -139,12 +139,10 @@ class Attachments:
         links = []
         try:
             for point, kind in (
-                (libbpf.CLSACT_INGRESS, libbpf.TCX_INGRESS),
-                (libbpf.CLSACT_EGRESS, libbpf.TCX_EGRESS),
+                (hooks.CLSACT_INGRESS, hooks.TCX_INGRESS),
+                (hooks.CLSACT_EGRESS, hooks.TCX_EGRESS),
             ):
-                links.append(
-                    libbpf.link_create(self._programs[point], interface.index, kind, flags=libbpf.BPF_F_BEFORE)
-                )
+                links.append(hooks.link_create(self._programs[point], interface.index, kind, flags=hooks.BPF_F_BEFORE))
         except DatapathError:
             for link in links:
                 link.close()
@@ -152,12 +150,12 @@ class Attachments:
         return links
 
     def _filter(self, interface: Interface) -> None:
-        if libbpf.clsact_create(interface.index):
+        if hooks.clsact_create(interface.index):
             self._qdiscs.add(interface.index)
         attached = self._filters[interface] = []
         try:
             for point, program in self._programs.items():
-                attached.append((point, *libbpf.filter_attach(program, interface.index, point)))
+                attached.append((point, *hooks.filter_attach(program, interface.index, point)))
         except DatapathError:
             self.detach(interface)
             raise

@@ -11,7 +11,7 @@ import struct
 from ctypes import c_char_p, c_int32, c_uint32, c_void_p
 from typing import Final
 
-from observer.datapath.libbpf import LIBRARY
+from observer.datapath.bindings import LIBRARY
 from observer.errors import DatapathError
 
 _KIND_ENUM: Final = 6

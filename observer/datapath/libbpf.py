@@ -1,8 +1,7 @@
-"""What the datapath needs of libbpf.so.1, by ctypes: objects, programs, maps, links, clsact filters.
+"""What an eBPF object holds once libbpf loaded it: programs that run, maps that are read and written, links.
 
-Bytes of an ELF object enter; typed handles leave, whose file descriptors are closed with them. Every refusal of the
-kernel is a DatapathError that says what to do. It knows nothing of what the programs and maps mean.
-Structures and semantics: libbpf 1.1, bpf.h and libbpf.h.
+Bytes of an ELF object enter; typed handles leave, whose file descriptors are closed with them. It knows nothing of
+what the programs and maps mean. What libbpf itself takes and says: `bindings`; where packets pass: `hooks`.
 """
 
 from __future__ import annotations
@@ -13,32 +12,21 @@ import functools
 import mmap
 import os
 import weakref
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from ctypes import POINTER, Structure, byref, c_bool, c_char_p, c_int, c_size_t, c_uint32, c_uint64, c_void_p
-from typing import Any, Final, NamedTuple, Self
+from ctypes import byref, c_int, c_uint32
+from typing import Final, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from observer.datapath.rights import EBPF, missing
+from observer.datapath.bindings import MapInfo, MapOpts, OpenOpts, TestRunOpts, check, libbpf, reason, refusal, warnings
 from observer.errors import DatapathError
 
-LIBRARY: Final = "libbpf.so.1"
 LOG_SIZE: Final = 1 << 24
 """Room for the verifier's log: pages that it does not reach cost nothing."""
 LOG_LINES: Final = 3
 """How many lines of the verifier's log stand in a message: the last ones name the reason."""
-WARNINGS: Final = 8
-"""How many of libbpf's own messages are kept until one is asked for."""
-
-TCX_INGRESS: Final = 46
-TCX_EGRESS: Final = 47
-BPF_F_BEFORE: Final = 8
-"""Flag of `link_create`: before all others that are attached there."""
-CLSACT_INGRESS: Final = 1
-CLSACT_EGRESS: Final = 2
 
 PER_CPU: Final = frozenset({5, 6, 10, 21})
 """Map types whose values are one for each possible CPU (BPF_MAP_TYPE_PERCPU_*, LRU_PERCPU_HASH)."""
@@ -47,151 +35,6 @@ ARRAYS: Final = frozenset({2, 6})
 FIRST_BATCH: Final = 4096
 
 Rows = npt.NDArray[np.void]
-
-
-class _OpenOpts(Structure):
-    _fields_ = (
-        ("sz", c_size_t),
-        ("object_name", c_char_p),
-        ("relaxed_maps", c_bool),
-        ("pin_root_path", c_char_p),
-        ("_unused", c_uint32),
-        ("kconfig", c_char_p),
-        ("btf_custom_path", c_char_p),
-        ("kernel_log_buf", c_void_p),
-        ("kernel_log_size", c_size_t),
-        ("kernel_log_level", c_uint32),
-    )
-
-
-class _TestRunOpts(Structure):
-    _fields_ = (
-        ("sz", c_size_t),
-        ("data_in", c_void_p),
-        ("data_out", c_void_p),
-        ("data_size_in", c_uint32),
-        ("data_size_out", c_uint32),
-        ("ctx_in", c_void_p),
-        ("ctx_out", c_void_p),
-        ("ctx_size_in", c_uint32),
-        ("ctx_size_out", c_uint32),
-        ("retval", c_uint32),
-        ("repeat", c_int),
-        ("duration", c_uint32),
-        ("flags", c_uint32),
-        ("cpu", c_uint32),
-        ("batch_size", c_uint32),
-    )
-
-
-class _MapOpts(Structure):
-    """The head of struct bpf_map_create_opts."""
-
-    _fields_ = (("sz", c_size_t), ("_btf", c_uint32 * 4), ("inner_map_fd", c_uint32), ("map_flags", c_uint32))
-
-
-class _LinkOpts(Structure):
-    """The head of struct bpf_link_create_opts."""
-
-    _fields_ = (("sz", c_size_t), ("flags", c_uint32), ("_padding", c_uint32))
-
-
-class _TcHook(Structure):
-    _fields_ = (("sz", c_size_t), ("ifindex", c_int), ("attach_point", c_int), ("parent", c_uint32))
-
-
-class _TcOpts(Structure):
-    _fields_ = (
-        ("sz", c_size_t),
-        ("prog_fd", c_int),
-        ("flags", c_uint32),
-        ("prog_id", c_uint32),
-        ("handle", c_uint32),
-        ("priority", c_uint32),
-    )
-
-
-class _MapInfo(Structure):
-    """The head of struct bpf_map_info; the kernel fills as much as it is asked for."""
-
-    _fields_ = (
-        ("type", c_uint32),
-        ("id", c_uint32),
-        ("key_size", c_uint32),
-        ("value_size", c_uint32),
-        ("max_entries", c_uint32),
-        ("map_flags", c_uint32),
-        ("name", ctypes.c_char * 16),
-    )
-
-
-_Print: Final = ctypes.CFUNCTYPE(c_int, c_int, c_char_p, c_void_p)
-
-_SIGNATURES: Final[dict[str, tuple[Any, ...]]] = {
-    # name: (result, arguments...)
-    "bpf_map_create": (c_int, c_int, c_char_p, c_uint32, c_uint32, c_uint32, POINTER(_MapOpts)),
-    "bpf_map_delete_elem": (c_int, c_int, c_void_p),
-    "bpf_map_get_next_key": (c_int, c_int, c_void_p, c_void_p),
-    "bpf_map_lookup_batch": (c_int, c_int, c_void_p, c_void_p, c_void_p, c_void_p, POINTER(c_uint32), c_void_p),
-    "bpf_map_lookup_elem": (c_int, c_int, c_void_p, c_void_p),
-    "bpf_map_update_batch": (c_int, c_int, c_void_p, c_void_p, POINTER(c_uint32), c_void_p),
-    "bpf_map_update_elem": (c_int, c_int, c_void_p, c_void_p, c_uint64),
-    "bpf_link_create": (c_int, c_int, c_int, c_int, POINTER(_LinkOpts)),
-    "bpf_link__destroy": (c_int, c_void_p),
-    "bpf_link__disconnect": (None, c_void_p),
-    "bpf_link__fd": (c_int, c_void_p),
-    "bpf_map__fd": (c_int, c_void_p),
-    "bpf_map__reuse_fd": (c_int, c_void_p, c_int),
-    "bpf_map__set_max_entries": (c_int, c_void_p, c_uint32),
-    "bpf_obj_get_info_by_fd": (c_int, c_int, c_void_p, POINTER(c_uint32)),
-    "bpf_object__close": (None, c_void_p),
-    "bpf_object__find_map_by_name": (c_void_p, c_void_p, c_char_p),
-    "bpf_object__find_program_by_name": (c_void_p, c_void_p, c_char_p),
-    "bpf_object__load": (c_int, c_void_p),
-    "bpf_object__next_map": (c_void_p, c_void_p, c_void_p),
-    "bpf_object__next_program": (c_void_p, c_void_p, c_void_p),
-    "bpf_object__open_mem": (c_void_p, c_char_p, c_size_t, POINTER(_OpenOpts)),
-    "bpf_map__name": (c_char_p, c_void_p),
-    "bpf_prog_test_run_opts": (c_int, c_int, POINTER(_TestRunOpts)),
-    "bpf_program__attach": (c_void_p, c_void_p),
-    "bpf_program__fd": (c_int, c_void_p),
-    "bpf_program__name": (c_char_p, c_void_p),
-    "bpf_program__set_autoload": (c_int, c_void_p, c_bool),
-    "bpf_tc_attach": (c_int, POINTER(_TcHook), POINTER(_TcOpts)),
-    "bpf_tc_detach": (c_int, POINTER(_TcHook), POINTER(_TcOpts)),
-    "bpf_tc_hook_create": (c_int, POINTER(_TcHook)),
-    "bpf_tc_hook_destroy": (c_int, POINTER(_TcHook)),
-    "libbpf_num_possible_cpus": (c_int,),
-    "libbpf_set_print": (c_void_p, _Print),
-}
-
-_warnings: Final[deque[str]] = deque(maxlen=WARNINGS)
-"""What libbpf had to say of late: it names the map or section that failed, its return value does not."""
-
-
-def _keep_warning(level: int, form: bytes, arguments: int) -> int:
-    if level == 0:
-        line = ctypes.create_string_buffer(512)
-        ctypes.CDLL(None).vsnprintf(line, c_size_t(len(line)), c_char_p(form), c_void_p(arguments))
-        _warnings.append(line.value.decode("utf-8", "replace").strip())
-    return 0
-
-
-_keep_warning_pointer: Final = _Print(_keep_warning)
-
-
-@functools.cache
-def _library() -> ctypes.CDLL:
-    """libbpf with its signatures; DatapathError where it is not installed."""
-    try:
-        library = ctypes.CDLL(LIBRARY, use_errno=True)
-    except OSError as error:
-        raise DatapathError(f"{LIBRARY} is not installed: on Debian and Ubuntu, install libbpf1 ({error})") from None
-    for name, (result, *arguments) in _SIGNATURES.items():
-        function = getattr(library, name)
-        function.restype, function.argtypes = result, arguments
-    library.libbpf_set_print(_keep_warning_pointer)
-    return library
 
 
 class Object:
@@ -204,19 +47,19 @@ class Object:
         self.name = name
         self._log = mmap.mmap(-1, LOG_SIZE)
         log_view = (ctypes.c_char * LOG_SIZE).from_buffer(self._log)
-        options = _OpenOpts(
-            sz=_OpenOpts.kernel_log_level.offset + 4,
+        options = OpenOpts(
+            sz=OpenOpts.kernel_log_level.offset + 4,
             object_name=name.encode(),
             kernel_log_buf=ctypes.addressof(log_view),
             kernel_log_size=LOG_SIZE,
         )
         self._log_view = log_view  # keeps the memory where libbpf writes
-        self._pointer: int | None = _library().bpf_object__open_mem(image, len(image), byref(options))
+        self._pointer: int | None = libbpf().bpf_object__open_mem(image, len(image), byref(options))
         if not self._pointer:
-            raise DatapathError(f"{name} is no eBPF object: {_reason(ctypes.get_errno())}")
+            raise DatapathError(f"{name} is no eBPF object: {reason(ctypes.get_errno())}")
         self._maps: dict[str, Map] = {}
         self._programs: dict[str, Program] = {}
-        self._close = weakref.finalize(self, _library().bpf_object__close, self._pointer)
+        self._close = weakref.finalize(self, libbpf().bpf_object__close, self._pointer)
 
     def __enter__(self) -> Self:
         return self
@@ -250,28 +93,28 @@ class Object:
 
     def set_autoload(self, program: str, autoload: bool) -> None:
         """Whether `load` takes this program along; before `load`."""
-        _check(_library().bpf_program__set_autoload(self._find("program", program), autoload), f"choose {program}")
+        check(libbpf().bpf_program__set_autoload(self._find("program", program), autoload), f"choose {program}")
 
     def resize(self, name: str, max_entries: int) -> None:
         """Give a map another number of entries (a ring: bytes); before `load`."""
-        _check(_library().bpf_map__set_max_entries(self._find("map", name), max_entries), f"resize the map {name}")
+        check(libbpf().bpf_map__set_max_entries(self._find("map", name), max_entries), f"resize the map {name}")
 
     def share(self, name: str, map: Map) -> None:
         """Use a map of another object, loaded already, for the one of that name here; before `load`."""
-        _check(_library().bpf_map__reuse_fd(self._find("map", name), map.fd), f"share the map {name}")
+        check(libbpf().bpf_map__reuse_fd(self._find("map", name), map.fd), f"share the map {name}")
 
     def load(self) -> None:
         """Make the maps and load the programs; DatapathError with the verifier's words where it refuses one."""
-        _warnings.clear()
-        result = _library().bpf_object__load(self._live())
+        warnings.clear()
+        result = libbpf().bpf_object__load(self._live())
         if result:
             raise self._refused(-result)
-        _warnings.clear()
+        warnings.clear()
 
     def program(self, name: str) -> Program:
         """A loaded program."""
         if name not in self._programs:
-            fd = _library().bpf_program__fd(self._find("program", name))
+            fd = libbpf().bpf_program__fd(self._find("program", name))
             if fd < 0:
                 raise ValueError(f"{name} of {self.name} is not loaded")
             self._programs[name] = Program(self, name, fd)
@@ -280,7 +123,7 @@ class Object:
     def map(self, name: str) -> Map:
         """A map of the loaded object."""
         if name not in self._maps:
-            fd = _library().bpf_map__fd(self._find("map", name))
+            fd = libbpf().bpf_map__fd(self._find("map", name))
             if fd < 0:
                 raise ValueError(f"{self.name} is not loaded")
             self._maps[name] = Map(self, name, fd)
@@ -288,11 +131,11 @@ class Object:
 
     def attach(self, name: str) -> Link:
         """Attach a program where its section says (tp_btf and others that need no target)."""
-        _warnings.clear()
-        library = _library()
+        warnings.clear()
+        library = libbpf()
         pointer = library.bpf_program__attach(self._find("program", name))
         if not pointer:
-            raise _error(ctypes.get_errno(), f"attach {name}")
+            raise refusal(ctypes.get_errno(), f"attach {name}")
         # The link without libbpf's book about it: only the descriptor holds it, as with link_create.
         fd = library.bpf_link__fd(pointer)
         library.bpf_link__disconnect(pointer)
@@ -305,13 +148,13 @@ class Object:
         return self._pointer
 
     def _find(self, kind: str, name: str) -> int:
-        found: int | None = getattr(_library(), f"bpf_object__find_{kind}_by_name")(self._live(), name.encode())
+        found: int | None = getattr(libbpf(), f"bpf_object__find_{kind}_by_name")(self._live(), name.encode())
         if not found:
             raise KeyError(f"{self.name} has no {kind} {name}")
         return found
 
     def _names(self, kind: str) -> list[str]:
-        library, pointer, names = _library(), None, []
+        library, pointer, names = libbpf(), None, []
         while pointer := getattr(library, f"bpf_object__next_{kind}")(self._live(), pointer):
             names.append(getattr(library, f"bpf_{kind}__name")(pointer).decode())
         return names
@@ -325,7 +168,7 @@ class Object:
             return DatapathError(
                 f"the kernel's verifier refuses {self.name}: {' | '.join(lines[-LOG_LINES:])}", number=number, log=log
             )
-        return _error(number, f"load {self.name}", log)
+        return refusal(number, f"load {self.name}", log)
 
 
 class Program:
@@ -358,11 +201,11 @@ class Runner:
         self._program = program
         self.ctx = ctypes.create_string_buffer(ctx, len(ctx)) if ctx else None
         """The struct __sk_buff that each run starts with; the caller may write to it between runs."""
-        self._options = _TestRunOpts(sz=_TestRunOpts.batch_size.offset + 4, repeat=repeat)
+        self._options = TestRunOpts(sz=TestRunOpts.batch_size.offset + 4, repeat=repeat)
         if self.ctx is not None:
             self._options.ctx_in, self._options.ctx_size_in = ctypes.addressof(self.ctx), len(self.ctx)
         self._reference = byref(self._options)
-        self._call = _library().bpf_prog_test_run_opts
+        self._call = libbpf().bpf_prog_test_run_opts
 
     @property
     def duration_ns(self) -> int:
@@ -376,7 +219,7 @@ class Runner:
         options.data_size_out = 0  # the kernel writes it, and refuses a longer frame on finding it
         result = self._call(self._program.fd, self._reference)
         if result:
-            raise _error(-result, f"run {self._program.name} over {size} bytes")
+            raise refusal(-result, f"run {self._program.name} over {size} bytes")
         return int(c_int(options.retval).value)
 
 
@@ -390,9 +233,9 @@ class Map:
         self._owner = owner  # whose end would close the descriptor
         self.name = name
         self.fd = fd
-        info = _MapInfo()
-        _check(
-            _library().bpf_obj_get_info_by_fd(fd, byref(info), byref(c_uint32(ctypes.sizeof(info)))),
+        info = MapInfo()
+        check(
+            libbpf().bpf_obj_get_info_by_fd(fd, byref(info), byref(c_uint32(ctypes.sizeof(info)))),
             f"read about the map {name}",
         )
         self.type = int(info.type)
@@ -406,7 +249,7 @@ class Map:
     def get(self, key: bytes) -> bytes | None:
         """The value behind a key, if it is there."""
         value = ctypes.create_string_buffer(self.value_size)
-        result = _library().bpf_map_lookup_elem(self.fd, self._key(key), value)
+        result = libbpf().bpf_map_lookup_elem(self.fd, self._key(key), value)
         if result == -errno.ENOENT:
             return None
         self._check(result, "read")
@@ -416,11 +259,11 @@ class Map:
         """Write one entry."""
         if len(value) != self.value_size:
             raise ValueError(f"a value of {self.name} has {self.value_size} bytes, not {len(value)}")
-        self._check(_library().bpf_map_update_elem(self.fd, self._key(key), value, 0), "write to")
+        self._check(libbpf().bpf_map_update_elem(self.fd, self._key(key), value, 0), "write to")
 
     def delete(self, key: bytes) -> bool:
         """Take an entry out; whether it was there."""
-        result = _library().bpf_map_delete_elem(self.fd, self._key(key))
+        result = libbpf().bpf_map_delete_elem(self.fd, self._key(key))
         if result == -errno.ENOENT:
             return False
         self._check(result, "delete from")
@@ -428,7 +271,7 @@ class Map:
 
     def keys(self) -> Iterator[bytes]:
         """Each key; entries that come or go meanwhile may be told twice or not at all."""
-        library, key, following = _library(), None, ctypes.create_string_buffer(self.key_size)
+        library, key, following = libbpf(), None, ctypes.create_string_buffer(self.key_size)
         while not (result := library.bpf_map_get_next_key(self.fd, key, following)):
             key = following.raw
             yield key
@@ -448,7 +291,7 @@ class Map:
         return np.concatenate([keys for keys, _ in batches]), np.concatenate([values for _, values in batches])
 
     def _batches(self) -> Iterator[tuple[Rows, Rows]]:
-        library = _library()
+        library = libbpf()
         token = ctypes.create_string_buffer(max(self.key_size, 4))
         begun, room = False, min(FIRST_BATCH, self.max_entries)
         while True:
@@ -476,7 +319,7 @@ class Map:
         if len(keys):
             count = c_uint32(len(keys))
             self._check(
-                _library().bpf_map_update_batch(self.fd, keys.ctypes.data, values.ctypes.data, byref(count), None),
+                libbpf().bpf_map_update_batch(self.fd, keys.ctypes.data, values.ctypes.data, byref(count), None),
                 "write to",
             )
 
@@ -499,16 +342,16 @@ class Map:
         return key
 
     def _check(self, result: int, what: str) -> None:
-        _check(result, f"{what} the map {self.name}")
+        check(result, f"{what} the map {self.name}")
 
 
 @contextmanager
 def new_map(type: int, name: str, key_size: int, value_size: int, max_entries: int, flags: int = 0) -> Iterator[Map]:
     """Make a map for a map of maps, which keeps it; our own descriptor is closed at the end."""
-    options = _MapOpts(sz=ctypes.sizeof(_MapOpts), map_flags=flags)
+    options = MapOpts(sz=ctypes.sizeof(MapOpts), map_flags=flags)
     short = name[:15].encode()  # BPF_OBJ_NAME_LEN
-    fd = _library().bpf_map_create(type, short, key_size, value_size, max_entries, byref(options))
-    _check(fd, f"make the map {name}")
+    fd = libbpf().bpf_map_create(type, short, key_size, value_size, max_entries, byref(options))
+    check(fd, f"make the map {name}")
     try:
         yield Map(None, name, fd)
     finally:
@@ -534,82 +377,9 @@ class Link:
         self.fd = -1
 
 
-def link_create(program: Program, target: int, attach_type: int, *, flags: int = 0) -> Link:
-    """Attach to an interface (index, TCX_*) or to what else the kernel calls a target."""
-    options = _LinkOpts(sz=ctypes.sizeof(_LinkOpts), flags=flags)
-    fd = _library().bpf_link_create(program.fd, target, attach_type, byref(options))
-    if fd < 0:
-        raise _error(-fd, f"attach {program.name}")
-    return Link(fd)
-
-
-def clsact_create(ifindex: int) -> bool:
-    """Give an interface the clsact qdisc; False if it has it."""
-    result = _library().bpf_tc_hook_create(byref(_hook(ifindex, CLSACT_INGRESS)))
-    if result == -errno.EEXIST:
-        _warnings.clear()
-        return False
-    _check(result, "add the qdisc clsact")
-    return True
-
-
-def clsact_destroy(ifindex: int) -> None:
-    """Take the clsact qdisc away, with every filter on it, whosever it is."""
-    result = _library().bpf_tc_hook_destroy(byref(_hook(ifindex, CLSACT_INGRESS | CLSACT_EGRESS)))
-    if result not in (-errno.ENODEV, -errno.ENOENT, -errno.EINVAL):
-        _check(result, "remove the qdisc clsact")
-    _warnings.clear()
-
-
-def filter_attach(program: Program, ifindex: int, point: int) -> tuple[int, int]:
-    """Attach to CLSACT_INGRESS or CLSACT_EGRESS as a direct-action filter: its handle and priority.
-
-    It stays after the end of the process.
-    """
-    options = _TcOpts(sz=_TcOpts.priority.offset + 4, prog_fd=program.fd)
-    _check(_library().bpf_tc_attach(byref(_hook(ifindex, point)), byref(options)), f"attach {program.name}")
-    return int(options.handle), int(options.priority)
-
-
-def filter_detach(ifindex: int, point: int, handle: int, priority: int) -> None:
-    """Take a filter away; no error if it, or its interface, is gone."""
-    options = _TcOpts(sz=_TcOpts.priority.offset + 4, handle=handle, priority=priority)
-    result = _library().bpf_tc_detach(byref(_hook(ifindex, point)), byref(options))
-    if result not in (-errno.ENODEV, -errno.ENOENT, -errno.EINVAL):
-        _check(result, "remove a filter")
-    _warnings.clear()
-
-
-def _hook(ifindex: int, point: int) -> _TcHook:
-    return _TcHook(sz=_TcHook.parent.offset + 4, ifindex=ifindex, attach_point=point)
-
-
 @functools.cache
 def possible_cpus() -> int:
     """How many values an entry of a per-CPU map has."""
-    number: int = _library().libbpf_num_possible_cpus()
-    _check(min(number, 0), "count the CPUs")
+    number: int = libbpf().libbpf_num_possible_cpus()
+    check(min(number, 0), "count the CPUs")
     return number
-
-
-def _check(result: int, what: str) -> None:
-    if result < 0:
-        raise _error(-result, what)
-
-
-def _error(number: int, what: str, log: str = "") -> DatapathError:
-    """The refusal `number` of the kernel, with what is to be done about it where that is known."""
-    lacking = missing(EBPF)
-    if number in (errno.EPERM, errno.EACCES) and lacking:
-        names = " and ".join(capability.name for capability in lacking)
-        message = f"cannot {what}: {names} missing; run as root, or grant the capabilities"
-    else:
-        message = f"cannot {what}: {_reason(number)}"
-    return DatapathError(message, number=number, log=log)
-
-
-def _reason(number: int) -> str:
-    """The kernel's word for an error, and libbpf's last one, which is told once."""
-    told = _warnings[-1] if _warnings else ""
-    _warnings.clear()
-    return f"{os.strerror(number)}{f' ({told})' if told else ''}"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bpf.build import build
-from observer.datapath import attach, libbpf
+from observer.datapath import attach, hooks
 from observer.datapath.attach import Attachments, Way, filters, remove_leftovers
 from observer.datapath.interfaces import Changes, Interface, Interfaces, list_interfaces
 from observer.datapath.ring import RecordRing
@@ -60,7 +60,7 @@ def everything() -> Changes:
 def programs_at(name: str) -> list[int]:
     """The numbers of the programs that TCX holds on an interface, both directions, first to last."""
     found = []
-    for kind in (libbpf.TCX_INGRESS, libbpf.TCX_EGRESS):
+    for kind in (hooks.TCX_INGRESS, hooks.TCX_EGRESS):
         numbers, count = (ctypes.c_uint32 * 16)(), ctypes.c_uint32(16)
         assert LIBBPF.bpf_prog_query(interface(name).index, kind, 0, None, numbers, ctypes.byref(count)) == 0
         found += numbers[: count.value]
@@ -110,7 +110,7 @@ def test_this_kernel_takes_tcx_by_itself(attached):
 
 def test_an_older_kernel_takes_clsact_by_itself(attached, tiny, network, monkeypatch):
     # What a kernel that does not know an attach type says; it knows none of this number.
-    monkeypatch.setattr(libbpf, "TCX_INGRESS", 9999)
+    monkeypatch.setattr(hooks, "TCX_INGRESS", 9999)
     attachments, said = attached(None)
     attachments.take(everything())
     assert attachments.way is Way.CLSACT
@@ -151,7 +151,7 @@ def test_an_interface_that_refuses_is_told_and_the_others_are_attached_to(attach
 
 
 def test_the_other_direction_is_let_go_where_one_refuses(attached, tiny, network, monkeypatch):
-    monkeypatch.setattr(libbpf, "TCX_EGRESS", 9999)
+    monkeypatch.setattr(hooks, "TCX_EGRESS", 9999)
     attachments, _ = attached(Way.TCX)
     with pytest.raises(DatapathError):
         attachments.attach(interface("client"))

@@ -262,11 +262,11 @@ with Object(open({str(path)!r}, "rb").read(), "tiny") as tiny:
 
 def test_a_missing_library_is_told():
     code = """
-from observer.datapath import libbpf
-libbpf.LIBRARY = "libbpf-that-is-not-there.so.1"
+from observer.datapath import bindings
+bindings.LIBRARY = "libbpf-that-is-not-there.so.1"
 try:
-    libbpf.possible_cpus()
-except libbpf.DatapathError as error:
+    bindings.libbpf()
+except bindings.DatapathError as error:
     print(error)
 """
     assert "is not installed: on Debian and Ubuntu, install libbpf1" in run_python(code)
