@@ -27,13 +27,13 @@ demo: $(VENV)/.installed
 	@$(BIN)/flowscope demo
 
 # They load programs into this kernel, in network namespaces of their own; .ci/run lists what they need.
-EBPF ?= $(shell test `id -u` = 0 && which clang llvm-strip ip tc nft >/dev/null && echo yes)
+EBPF ?= $(shell test `id -u` = 0 && which clang llvm-strip ip tc nft tshark tcpdump >/dev/null && echo yes)
 
 test: $(VENV)/.installed-test $(VENV)/.installed-lint
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(if $(EBPF),,@echo "without the eBPF tests: they need root, clang, llvm, libbpf-dev, iproute2 and nftables")
+	$(if $(EBPF),,@echo "without the eBPF tests: they need root and what .ci/run installs")
 	$(BIN)/pytest -n auto $(if $(EBPF),,-m "not ebpf")
 
 lint: $(VENV)/.installed-lint
