@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* Every packet of the node's workloads: parsed, tracked, judged, read at L7 and told. One path for both hooks of a
- * host-side interface, and for captures, which user space runs through it frame by frame (BPF_PROG_TEST_RUN). Needs no
+/* Every packet of the node's workloads: parsed, tracked, judged, read at L7 and told. One program for both hooks of
+ * a host-side interface, and for captures, which user space runs through it frame by frame (BPF_PROG_TEST_RUN). Needs no
  * kernel structures, so no BTF of the running kernel. */
 #include "maps.h"
 
@@ -393,8 +393,9 @@ static __always_inline int refuse(void)
 	return TC_ACT_SHOT;
 }
 
-/* One packet from end to end: the verdict of a TC program. */
-static __always_inline int take_packet(struct __sk_buff *skb)
+/* One packet from end to end. Attached at both hooks of an interface: which way a packet goes shows in its ends. */
+SEC("tc")
+int flowscope_tc(struct __sk_buff *skb)
 {
 	__u32 zero = 0;
 	struct scratch *s = scratch();
@@ -462,18 +463,6 @@ static __always_inline int take_packet(struct __sk_buff *skb)
 	if (c->l7 == L7_KAFKA && packet->tcp_flags & (TCP_FIN | TCP_RST))
 		kafka_abandon(s, c);
 	return TC_ACT_UNSPEC;
-}
-
-SEC("tc")
-int flowscope_in(struct __sk_buff *skb)
-{
-	return take_packet(skb);
-}
-
-SEC("tc")
-int flowscope_out(struct __sk_buff *skb)
-{
-	return take_packet(skb);
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -1,4 +1,4 @@
-"""Where the programs are attached: both directions of each chosen interface, by TCX links or clsact filters.
+"""Where programs are attached: both directions of each chosen interface, by TCX links or clsact filters.
 
 Links go when the process dies. Filters (kernels before 6.6) stay, so a start removes those of flowscope's that no
 process holds any more, known by the names of their programs; what belongs to others is never touched. Whoever comes
@@ -12,7 +12,7 @@ import errno
 import os
 import struct
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -68,17 +68,16 @@ class Filter:
 
 
 class Attachments:
-    """The programs of one object on the interfaces that come; let go when they leave or this is closed.
+    """One program at both directions of the interfaces that come; let go when they leave or this is closed.
 
     `way` None: TCX, or clsact where the kernel does not know it. `say` gets a line about each that failed.
     """
 
-    def __init__(self, ingress: Program, egress: Program, *, way: Way | None, say: Callable[[str], None]) -> None:
-        self._programs = {hooks.CLSACT_INGRESS: ingress, hooks.CLSACT_EGRESS: egress}
-        for program in self._programs.values():
-            if not program.name.startswith(PREFIX):
-                raise ValueError(f"{program.name}: the name of an attached program begins with {PREFIX}")
+    def __init__(self, program: Program, *, way: Way | None, say: Callable[[str], None]) -> None:
+        if not program.name.startswith(PREFIX):
+            raise ValueError(f"{program.name}: the name of an attached program begins with {PREFIX}")
         self.way = way
+        self._program = program
         self._say = say
         self._links: dict[Interface, list[Link]] = {}
         self._filters: dict[Interface, list[tuple[int, int, int]]] = {}
@@ -106,7 +105,7 @@ class Attachments:
                     self._say(f"{interface.name} is not captured from: {error}")
 
     def attach(self, interface: Interface) -> None:
-        """Attach both programs; DatapathError, and neither is, where one cannot be."""
+        """Attach at both directions; DatapathError, and at neither, where one refuses."""
         if self.way is not Way.CLSACT:
             try:
                 self._links[interface] = self._link(interface)
@@ -136,17 +135,13 @@ class Attachments:
             self.detach(interface)
 
     def _link(self, interface: Interface) -> list[Link]:
-        links = []
-        try:
-            for point, kind in (
-                (hooks.CLSACT_INGRESS, hooks.TCX_INGRESS),
-                (hooks.CLSACT_EGRESS, hooks.TCX_EGRESS),
-            ):
-                links.append(hooks.link_create(self._programs[point], interface.index, kind, flags=hooks.BPF_F_BEFORE))
-        except DatapathError:
-            for link in links:
-                link.close()
-            raise
+        with ExitStack() as undo:
+            links = []
+            for kind in (hooks.TCX_INGRESS, hooks.TCX_EGRESS):
+                link = hooks.link_create(self._program, interface.index, kind, flags=hooks.BPF_F_BEFORE)
+                undo.callback(link.close)
+                links.append(link)
+            undo.pop_all()
         return links
 
     def _filter(self, interface: Interface) -> None:
@@ -154,8 +149,9 @@ class Attachments:
             self._qdiscs.add(interface.index)
         attached = self._filters[interface] = []
         try:
-            for point, program in self._programs.items():
-                attached.append((point, *hooks.filter_attach(program, interface.index, point)))
+            for point in PARENTS:
+                handle, priority = hooks.filter_attach(self._program, interface.index, point)
+                attached.append((point, handle, priority))
         except DatapathError:
             self.detach(interface)
             raise

@@ -13,6 +13,9 @@ from observer.errors import DatapathError
 SHIPPED: Final = Path(__file__).parent / "bpf"
 CHECKOUT: Final = Path(__file__).parents[2] / "bpf"
 
+PROGRAM: Final = "flowscope_tc"
+"""The one program of the object `datapath`: for both directions of an interface, and for captures."""
+
 
 def image(name: str) -> bytes:
     """The ELF file of an object, as in `image("datapath")`."""

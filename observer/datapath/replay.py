@@ -24,7 +24,7 @@ from observer.datapath.http2_state import Maps
 from observer.datapath.libbpf import Object, Runner
 from observer.datapath.losses import count_losses
 from observer.datapath.maps import Settings
-from observer.datapath.objects import image
+from observer.datapath.objects import PROGRAM, image
 from observer.datapath.rebuilt import FRAME_LIMIT, Segment, ethernet, split
 from observer.datapath.ring import Counters, ItemRing, RecordRing
 from observer.decode import Decoder, Packets
@@ -37,7 +37,6 @@ from observer.sources.pcap import open_capture
 from observer.store import Store
 from observer.tag import PolicyMode
 
-PROGRAM: Final = "flowscope_in"
 ELSEWHERE: Final = 100
 """What the program returns for a frame that it does not read: REPLAY_ELSEWHERE."""
 TUNNEL: Final = 101
@@ -92,7 +91,6 @@ class Replay:
             store.nodes.append(node)
         self._node = store.nodes.index(node)
         self._object = Object(image("datapath"), "datapath")
-        self._object.only(PROGRAM)
         self._object.load()
         fill(self._object, endpoints, policy, Settings(enforce=mode is PolicyMode.ENFORCE, replay=True))
         self._runner = Runner(self._object.program(PROGRAM), ctx=bytes(_CONTEXT_SIZE))

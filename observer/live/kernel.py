@@ -25,7 +25,7 @@ from observer.datapath.interfaces import Changes
 from observer.datapath.libbpf import Link, Object
 from observer.datapath.losses import count_losses
 from observer.datapath.maps import ZERO, Settings
-from observer.datapath.objects import image
+from observer.datapath.objects import PROGRAM, image
 from observer.datapath.rights import Capability
 from observer.datapath.ring import Counters, ItemRing, RecordRing
 from observer.errors import DatapathError
@@ -78,7 +78,6 @@ class KernelCapture:
         self._losses = store.losses
         with ExitStack() as stack:
             datapath = stack.enter_context(Object(image("datapath"), "datapath"))
-            datapath.only("flowscope_in", "flowscope_out")
             datapath.load()
             self._datapath = datapath
             settings = Settings(enforce=mode is PolicyMode.ENFORCE, wall_ns=wall_offset_ns())
@@ -99,8 +98,8 @@ class KernelCapture:
             )
             self._order = Order(lambda records, extras: store.append(records, extras, node))
             self.shortfall, self._words = self._trace_drops(datapath, stack)
-            self.program = datapath.program("flowscope_in")
-            self._attachments = Attachments(self.program, datapath.program("flowscope_out"), way=Way.chosen(), say=say)
+            self.program = datapath.program(PROGRAM)
+            self._attachments = Attachments(self.program, way=Way.chosen(), say=say)
             stack.callback(self._attachments.close)
             self._close = stack.pop_all().close
         self.descriptors = (self._events.fd, self._snapshots.fd)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from observer.datapath.libbpf import Object, Runner
-from observer.datapath.objects import image
+from observer.datapath.objects import PROGRAM, image
 from observer.datapath.ring import ItemRing, RecordRing
 from observer.l7.http2 import Http2
 from observer.l7.message import Message, Side
@@ -56,7 +56,7 @@ class Kernel:
         self._ring = RecordRing(self.object.map("events"))
         self._snapshots = ItemRing(self.object.map("snapshots"))
         self._ports = itertools.count(50_100)  # above the server's, which is how roles are guessed
-        self.runner = Runner(self.object.program("flowscope_in"), ctx=bytes(SK_BUFF_SIZE))
+        self.runner = Runner(self.object.program(PROGRAM), ctx=bytes(SK_BUFF_SIZE))
         self.set()
 
     def set(self, *, enforce: bool = False) -> None:

@@ -31,7 +31,7 @@ def network():
 
 @pytest.fixture
 def tiny(load):
-    return load("flowscope_in", "flowscope_out", "length")
+    return load("flowscope_tc", "length")
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def attached(tiny, network):
     with contextlib.ExitStack() as stack:
 
         def start(way):
-            made = Attachments(tiny.program("flowscope_in"), tiny.program("flowscope_out"), way=way, say=said.append)
+            made = Attachments(tiny.program("flowscope_tc"), way=way, say=said.append)
             stack.callback(made.close)
             return made, said
 
@@ -165,9 +165,9 @@ from observer.datapath.attach import Attachments, Way
 from observer.datapath.interfaces import Interfaces
 from observer.datapath.libbpf import Object
 tiny = Object(Path(sys.argv[1]).read_bytes(), "tiny")
-tiny.only("flowscope_in", "flowscope_out")
+tiny.only("flowscope_tc")
 tiny.load()
-attachments = Attachments(tiny.program("flowscope_in"), tiny.program("flowscope_out"), way=Way(sys.argv[2]), say=print)
+attachments = Attachments(tiny.program("flowscope_tc"), way=Way(sys.argv[2]), say=print)
 attachments.take(Interfaces().changes())
 print(len(attachments), flush=True)
 time.sleep(60)
@@ -216,11 +216,7 @@ def test_two_processes_do_not_hinder_each_other_and_the_later_stands_first(start
 
 
 def test_filters_that_a_killed_process_left_are_removed_and_no_others(start_child, network, attached, tmp_path):
-    ours = {
-        (name, program)
-        for name in ("client", "server", "alpha", "beta")
-        for program in ("flowscope_in", "flowscope_out")
-    }
+    ours = {(name, "flowscope_tc") for name in ("client", "server", "alpha", "beta")}
     add_foreign(network, tmp_path, "beta")
     child = start_child(Way.CLSACT)
     assert names_of_filters() == ours | {("beta", "foreign.o")}
@@ -255,7 +251,7 @@ def add_foreign(network, tmp_path, name: str) -> None:
 
 def test_names_of_programs_that_could_not_be_known_again_are_a_mistake(tiny):
     with pytest.raises(ValueError, match="begins with flowscope_"):
-        Attachments(tiny.program("length"), tiny.program("flowscope_out"), way=None, say=print)
+        Attachments(tiny.program("length"), way=None, say=print)
 
 
 @pytest.mark.parametrize(("text", "way"), [("", None), ("tcx", Way.TCX), ("clsact", Way.CLSACT)])

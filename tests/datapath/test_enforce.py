@@ -10,7 +10,7 @@ import pytest
 from observer.datapath.fill import fill
 from observer.datapath.libbpf import Object, Program
 from observer.datapath.maps import Settings
-from observer.datapath.objects import image
+from observer.datapath.objects import PROGRAM, image
 from observer.datapath.ring import Counters, RecordRing
 from observer.record import FlowType, Verdict
 from tests import captures
@@ -46,7 +46,7 @@ class Node:
         self.folder = folder
         self.settings = Settings(enforce=True)
         self.ring = RecordRing(datapath.map("events"))
-        self.program: Program = datapath.program("flowscope_in")
+        self.program: Program = datapath.program(PROGRAM)
         self.client = f"{TELLER}:40000"
         self.server = SERVER
 
@@ -94,7 +94,6 @@ UNREAD = (FlowType.L3_L4, Verdict.DROPPED, INVALID_PACKET)
 @pytest.fixture
 def node(tmp_path) -> Iterator[Node]:
     with Object(image("datapath"), "datapath") as datapath:
-        datapath.only("flowscope_in")
         datapath.load()
         node = Node(datapath, tmp_path)
         node.hold(JUDGED)

@@ -27,7 +27,7 @@ def u64(number: int) -> bytes:
 
 def test_names_are_known_before_loading(tiny_image):
     with Object(tiny_image, "tiny") as tiny:
-        assert {"flowscope_in", "length", "unsafe"} < set(tiny.program_names())
+        assert {"flowscope_tc", "length", "unsafe"} < set(tiny.program_names())
         assert set(tiny.map_names()) == {"numbers", "recent", "counters", "events", "snapshots"}
 
 
@@ -48,9 +48,9 @@ def test_a_runner_takes_frames_of_any_order_of_lengths_from_one_buffer(load):
 
 
 def test_a_runner_gives_each_run_its_context(load):
-    tiny = load("flowscope_in")
+    tiny = load("flowscope_tc")
     ring = tiny.map("events")
-    runner = Runner(tiny.program("flowscope_in"), ctx=bytes(192))
+    runner = Runner(tiny.program("flowscope_tc"), ctx=bytes(192))
     data = ctypes.create_string_buffer(60)
     for time_ns in (7, 8):
         assert runner.ctx is not None
@@ -101,8 +101,8 @@ def test_a_batch_is_read_where_a_bucket_is_larger_than_what_was_asked_for(load, 
 
 
 def test_a_per_cpu_map_has_a_value_for_each_cpu(load):
-    tiny = load("flowscope_in")
-    tiny.program("flowscope_in").test_run(bytes(60), repeat=5)
+    tiny = load("flowscope_tc")
+    tiny.program("flowscope_tc").test_run(bytes(60), repeat=5)
     counters = tiny.map("counters")
     assert counters.value_size == 8 * possible_cpus()
     value = counters.get(u32(2))

@@ -8,7 +8,7 @@ import pytest
 from observer.datapath.fill import fill
 from observer.datapath.libbpf import Object
 from observer.datapath.maps import Settings
-from observer.datapath.objects import image
+from observer.datapath.objects import PROGRAM, image
 from observer.errors import PolicyError
 from tests import captures
 from tests.packets import ip_packet, tcp, udp
@@ -35,13 +35,12 @@ class Node:
         self.settings = fill(self.datapath, town.cache, town.engine if policies else None, self.settings)
 
     def send(self, packet):
-        return self.datapath.program("flowscope_in").test_run(captures.ethernet(ip_packet(packet))).retval
+        return self.datapath.program(PROGRAM).test_run(captures.ethernet(ip_packet(packet))).retval
 
 
 @pytest.fixture
 def node() -> Iterator[Node]:
     with Object(image("datapath"), "datapath") as datapath:
-        datapath.only("flowscope_in")
         datapath.load()
         yield Node(datapath)
 

@@ -22,7 +22,7 @@ SLOTS = 128  # of the tiny object's ring
 
 @pytest.fixture
 def tiny(load):
-    return load("flowscope_in", "discard", "snapshot")
+    return load("flowscope_tc", "discard", "snapshot")
 
 
 def numbers(records) -> list[int]:
@@ -34,7 +34,7 @@ def numbers(records) -> list[int]:
 @pytest.mark.parametrize("counts", [[1], [127], [100, 100, 100], [1] * 300, [127, 1, 127, 5]])
 def test_records_come_in_order_and_once_over_the_end_of_the_ring(tiny, counts):
     ring = RecordRing(tiny.map("events"))
-    program = tiny.program("flowscope_in")
+    program = tiny.program("flowscope_tc")
     seen, told = [], 0
     for count in counts:
         program.test_run(bytes(60), repeat=count)
@@ -50,24 +50,24 @@ def test_records_come_in_order_and_once_over_the_end_of_the_ring(tiny, counts):
 @pytest.mark.ebpf
 def test_what_is_taken_is_a_copy(tiny):
     ring = RecordRing(tiny.map("events"))
-    tiny.program("flowscope_in").test_run(bytes(60))
+    tiny.program("flowscope_tc").test_run(bytes(60))
     records = ring.take(64)
     before = records.tobytes()
-    tiny.program("flowscope_in").test_run(bytes(90), repeat=SLOTS)
+    tiny.program("flowscope_tc").test_run(bytes(90), repeat=SLOTS)
     assert records.tobytes() == before
 
 
 @pytest.mark.ebpf
 def test_a_ring_that_overflows_is_counted_to_the_record(tiny):
     ring, counters = RecordRing(tiny.map("events")), Counters(tiny.map("counters"))
-    tiny.program("flowscope_in").test_run(bytes(60), repeat=1000)
+    tiny.program("flowscope_tc").test_run(bytes(60), repeat=1000)
     seen = len(ring.take(10_000))
     full, _, sent, _ = counters.added().tolist()
     assert sent == 1000
     assert seen + full == sent
     assert 0 < seen < ring.capacity == SLOTS
     assert counters.added().tolist() == [0, 0, 0, 0]
-    tiny.program("flowscope_in").test_run(bytes(60), repeat=3)
+    tiny.program("flowscope_tc").test_run(bytes(60), repeat=3)
     assert counters.added().tolist() == [0, 0, 3, 0]
 
 

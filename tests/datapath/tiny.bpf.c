@@ -48,7 +48,8 @@ static __always_inline void count(__u32 what)
 }
 
 /* One record for each packet: its number, the time in its context, and its length. */
-static __always_inline int record(struct __sk_buff *skb)
+SEC("tc")
+int flowscope_tc(struct __sk_buff *skb)
 {
 	__u32 seen = SEEN;
 	__u64 *counter = bpf_map_lookup_elem(&counters, &seen);
@@ -66,18 +67,6 @@ static __always_inline int record(struct __sk_buff *skb)
 	slot[2] = skb->len;
 	bpf_ringbuf_submit(slot, 0);
 	return TC_ACT_UNSPEC;
-}
-
-SEC("tc")
-int flowscope_in(struct __sk_buff *skb)
-{
-	return record(skb);
-}
-
-SEC("tc")
-int flowscope_out(struct __sk_buff *skb)
-{
-	return record(skb);
 }
 
 /* The length of the packet, counted in `numbers`. */
