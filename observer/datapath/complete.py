@@ -30,7 +30,7 @@ from observer.l7.message import Message, Side
 from observer.losses import Losses
 from observer.pipeline import Pipeline, Sink
 from observer.policy.engine import Engine
-from observer.record import TEXT_SIZE, EventType, Flags, L7Kind, L7Type, Present, Records, empty
+from observer.record import TEXT_SIZE, EventType, Flags, L7Kind, L7Type, Present, Records, empty, unpack_text
 from observer.tag import PolicyMode
 from observer.tuples import TCP
 
@@ -338,11 +338,7 @@ def http_state(parser: Sequence[int], left: int) -> tuple[State, int, bytes]:
 
 def waiting_request(pending: Any) -> Message:
     """A request of `pending_requests` as the parser that takes it over would have told it."""
-    text = pending["text"].tobytes()
-    texts, start = [], 0
-    for length in pending["text_length"].tolist():
-        texts.append(text[start : start + length])
-        start += length
+    texts = list(unpack_text(pending))
     while len(texts) > 2 and not texts[-1]:
         texts.pop()
     if pending["flags"] & Flags.TEXT_CUT:
