@@ -256,15 +256,7 @@ class CaptureSource:
 
     def status(self) -> Status:
         """What was read so far, and what of it could not be."""
-        told = self._answers.status()
-        return Status(
-            told.server,
-            node_name=told.node_name,
-            tier=told.tier,
-            tier_reason=told.tier_reason,
-            policy_mode=told.policy_mode,
-            losses=[(loss.stage, loss.reason, loss.number) for loss in told.losses],
-        )
+        return Status.from_batch(self._answers.status())
 
     def nodes(self) -> Sequence[Node]:
         """The one whose capture it is."""

@@ -97,17 +97,7 @@ class ServerSource:
             told = self.unary("/batch.Batch/Status", batch_pb2.StatusRequest(), batch_pb2.StatusResponse)
         except UnimplementedError:
             return Status(self.server_status(), health=health)
-        return Status(
-            told.server,
-            node_name=told.node_name,
-            tier=told.tier,
-            tier_reason=told.tier_reason,
-            policy_mode=told.policy_mode,
-            health=health,
-            losses=[(loss.stage, loss.reason, loss.number) for loss in told.losses],
-            attached=list(told.attached),
-            pressures=[(pressure.table, pressure.entries, pressure.most) for pressure in told.pressures],
-        )
+        return Status.from_batch(told, health=health)
 
     def server_status(self) -> observer_pb2.ServerStatusResponse:
         """Hubble's own ServerStatus."""

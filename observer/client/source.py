@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from observer.api import observer_pb2
 
 if TYPE_CHECKING:
+    from observer.api import batch_pb2
     from observer.store import Store
 
 
@@ -70,6 +71,21 @@ class Status:
     losses: Sequence[tuple[str, str, int]] = field(default=())  # stage, reason, number; most numerous first
     attached: Sequence[str] = ()  # what a live tier captures from, and how
     pressures: Sequence[tuple[str, int, int]] = ()  # how full the kernel's tables are: name, entries, most
+
+    @classmethod
+    def from_batch(cls, told: batch_pb2.StatusResponse, *, health: str = "SERVING") -> Status:
+        """What an observer of flowscope's tells of itself."""
+        return cls(
+            told.server,
+            node_name=told.node_name,
+            tier=told.tier,
+            tier_reason=told.tier_reason,
+            policy_mode=told.policy_mode,
+            health=health,
+            losses=[(loss.stage, loss.reason, loss.number) for loss in told.losses],
+            attached=list(told.attached),
+            pressures=[(pressure.table, pressure.entries, pressure.most) for pressure in told.pressures],
+        )
 
 
 @dataclass(frozen=True, slots=True)
