@@ -10,7 +10,7 @@ from observer.record import Flags, L7Type, Present
 from tests.datapath.http2_kernel import Connection, Kernel, Told, by_python_unclosed
 from tests.l7.http2_bytes import CALL, GET, GRPC_OK, HELLO, PING, SETTINGS, Sender, data, frame, message
 from tests.l7.test_http2 import TABLE, h2_transcript
-from tests.l7.transcripts import CLIENT, SERVER, Transcript, pieces
+from tests.l7.transcripts import CLIENT, SERVER, Transcript, holed, pieces
 
 JOINED = {
     "joined in the middle: the client's frames",
@@ -137,16 +137,8 @@ def test_python_h2_joined_in_the_middle_is_not_misheard(kernel):
 def test_python_h2_with_gaps_is_not_misheard(kernel):
     for seed in range(40):
         transcript, _ = h2_transcript(seed)
-        chance = random.Random(seed)
-        holed: Transcript = []
-        for side, said in transcript:
-            start, end = sorted(chance.randrange(len(said) + 1) for _ in range(2))
-            if chance.random() < 0.8 or start == end:
-                holed.append((side, said))
-            else:
-                holed += [(side, piece) for piece in (said[:start], end - start, said[end:]) if piece]
         whole = {(each.type, each.id): each for each in by_python_unclosed(transcript)}
-        for each in kernel.play(holed):
+        for each in kernel.play(holed(transcript, random.Random(seed))):
             if not each.flags & Flags.L7_INCOMPLETE:
                 true = whole[each.type, each.id]
                 assert each._replace(time_ns=0, latency_ns=0) == true._replace(time_ns=0, latency_ns=0)

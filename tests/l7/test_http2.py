@@ -41,7 +41,7 @@ from tests.l7.http2_bytes import (
     message,
     reset,
 )
-from tests.l7.transcripts import CLIENT, SERVER, Transcript, pieces, play_counted
+from tests.l7.transcripts import CLIENT, SERVER, Transcript, holed, pieces, play_counted
 
 JUNK = bytes(range(256)) * 40
 
@@ -677,15 +677,7 @@ def test_python_h2_joined_in_the_middle_is_not_misheard(seed):
 @pytest.mark.parametrize("seed", range(40))
 def test_python_h2_with_gaps_is_not_misheard(seed):
     transcript, heard = h2_transcript(seed)
-    chance = random.Random(seed)
-    holed: Transcript = []
-    for side, said in transcript:
-        start, end = sorted(chance.randrange(len(said) + 1) for _ in range(2))
-        if chance.random() < 0.8 or start == end:
-            holed.append((side, said))
-        else:
-            holed += [(side, piece) for piece in (said[:start], end - start, said[end:]) if piece]
-    told, _ = counted(holed)
+    told, _ = counted(holed(transcript, random.Random(seed)))
     assert {say(each) for each in told if not each.incomplete} <= set(heard)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from itertools import pairwise
+from random import Random
 
 from observer.l7.message import Message, Parser, Side
 from observer.losses import Losses
@@ -16,6 +17,19 @@ Transcript = list[tuple[Side, bytes | int]]
 def pieces(data: bytes, cuts: Iterable[int]) -> list[bytes]:
     bounds = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
     return [data[start:end] for start, end in pairwise(bounds) if end > start]
+
+
+def holed(transcript: Transcript, chance: Random) -> Transcript:
+    """The same with a gap in about every fifth entry."""
+    out: Transcript = []
+    for side, said in transcript:
+        assert isinstance(said, bytes)
+        start, end = sorted(chance.randrange(len(said) + 1) for _ in range(2))
+        if chance.random() < 0.8 or start == end:
+            out.append((side, said))
+        else:
+            out += [(side, piece) for piece in (said[:start], end - start, said[end:]) if piece]
+    return out
 
 
 def play(parser: Parser, transcript: Transcript, cut: Callable[[bytes], list[bytes]] | None = None) -> list[Message]:
