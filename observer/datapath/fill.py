@@ -33,10 +33,15 @@ def fill(datapath: Object, endpoints: IpCache, policy: Engine | None, settings: 
         ipcache.set(key, value)
     for key in [key for key in ipcache.keys() if key not in held]:  # noqa: SIM118 - a map of the kernel is no dict
         ipcache.delete(key)
-    for name, values in zip(("kafka_programs", "kafka_steps"), kafka_table.tables(), strict=True):
-        table = datapath.map(name)
-        rows = np.frombuffer(values, f"V{table.value_size}")
-        table.update_batch(np.arange(len(rows), dtype="=u4").view("V4"), rows)
+    fill_kafka(datapath)
     settings = replace(settings, has_policy=policy is not None, revision=revision)
     datapath.map("settings").set(ZERO, settings.pack())
     return settings
+
+
+def fill_kafka(loaded: Object) -> None:
+    """Write Kafka's layouts, for every key and version."""
+    for name, values in zip(("kafka_programs", "kafka_steps"), kafka_table.tables(), strict=True):
+        table = loaded.map(name)
+        rows = np.frombuffer(values, f"V{table.value_size}")
+        table.update_batch(np.arange(len(rows), dtype="=u4").view("V4"), rows)

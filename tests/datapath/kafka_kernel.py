@@ -4,9 +4,7 @@ of what the Python parser makes of the same octets."""
 import struct
 from typing import Final, NamedTuple, Self
 
-import numpy as np
-
-from observer.datapath import kafka_table
+from observer.datapath.fill import fill_kafka
 from observer.datapath.libbpf import Object, Program
 from observer.datapath.losses import Counter
 from observer.datapath.ring import RecordRing
@@ -50,7 +48,7 @@ class KernelKafka:
         for name, size in sizes.items():
             self.object.resize(name, size)
         self.object.load()
-        load_tables(self.object)
+        fill_kafka(self.object)
         self.program: Program = self.object.program("kafka")
         self._ring = RecordRing(self.object.map("events"))
         self._tested = self.object.map("tested")
@@ -126,16 +124,6 @@ class KernelKafka:
             )
             for row in self._ring.take(1 << 16)
         ]
-
-
-def load_tables(loaded: Object) -> None:
-    """Write the programs into the maps, as the datapath does."""
-    programs, steps = kafka_table.tables()
-    for name, values in (("kafka_programs", programs), ("kafka_steps", steps)):
-        table = loaded.map(name)
-        rows = np.frombuffer(values, f"V{table.value_size}")
-        assert len(rows) == table.max_entries
-        table.update_batch(np.arange(len(rows), dtype="=u4").view("V4"), rows)
 
 
 def told(message: Message, time_ns: int) -> Told:
