@@ -9,7 +9,6 @@ import sys
 import tempfile
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 
 import grpc
@@ -21,6 +20,7 @@ from observer.extra import Extra
 from observer.record import EventType, FlowType, L7Kind, L7Type, Present, pack_text
 from observer.store import Store
 from tests.service.flows import SECOND_NS, START_NS, add_flows, make_store, serving
+from tests.service.foreign import answering
 
 HELD = 50_000
 FOLLOWED_S = 4.0
@@ -83,14 +83,8 @@ def serve_bare(address):
     records, extras = http_records(HELD)
     store.append(records, extras, 1)
     messages = list(Answers(store, About()).flows(observer_pb2.GetFlowsRequest(), lambda: False))
-    handler = grpc.unary_stream_rpc_method_handler(lambda _request, _context: iter(messages))
-    server = grpc.server(
-        ThreadPoolExecutor(4),
-        handlers=[grpc.method_handlers_generic_handler("observer.Observer", {"GetFlows": handler})],
-    )
-    server.add_insecure_port(address)
-    server.start()
-    stand_by()
+    with answering(address, GetFlows=messages):
+        stand_by()
 
 
 def serve_followed(address):

@@ -5,7 +5,6 @@ import time
 import weakref
 from contextlib import closing
 
-import grpc
 import numpy as np
 import pytest
 
@@ -13,12 +12,11 @@ from observer.api import flow_pb2, observer_pb2
 from observer.client import State, open_server
 from observer.client import server as module
 from observer.errors import ConfigError, FlowscopeError
-from observer.service.server import Server
 from observer.store import Store
 from tests.service.flows import SECOND_NS, START_NS, add_flows, make_store, serving
+from tests.service.foreign import answering, without_batches
 
 PATIENCE_S = 10
-HANDLERS = Server._handlers
 
 
 def wait_until(condition):
@@ -139,7 +137,7 @@ def test_reconnects_and_goes_on_where_it_was(monkeypatch, tmp_path):
 def test_a_server_without_our_batches_or_with_other_records_is_read_by_flows(layout, monkeypatch):
     served = make_store(5)
     if layout is None:
-        monkeypatch.setattr("observer.service.server.Server._handlers", without_batches)
+        without_batches(monkeypatch)
     else:
         monkeypatch.setattr("observer.batch.LAYOUT", layout)
         from observer.batch import BatchReader
@@ -161,10 +159,6 @@ def test_a_server_without_our_batches_or_with_other_records_is_read_by_flows(lay
         assert subscription.state is State.ENDED
 
 
-def without_batches(self, _handlers=None):
-    return [handler for handler in HANDLERS(self) if handler.service_name() != "batch.Batch"]
-
-
 def test_status_of_ours_and_of_a_plain_hubble_server(monkeypatch):
     store = make_store(5)
     store.losses.count("pcap", "cut in mid-packet", 1)
@@ -173,7 +167,7 @@ def test_status_of_ours_and_of_a_plain_hubble_server(monkeypatch):
         assert (status.health, status.tier, status.policy_mode) == ("SERVING", "pcap", "audit")
         assert list(status.losses) == [("pcap", "cut in mid-packet", 1)]
         assert status.server.num_flows == 5
-    monkeypatch.setattr("observer.service.server.Server._handlers", without_batches)
+    without_batches(monkeypatch)
     with serving(store, "127.0.0.1:0") as (_, bound), closing(open_server(bound)) as source:
         status = source.status()
         assert (status.health, status.tier, status.server.num_flows) == ("SERVING", "", 5)
@@ -228,26 +222,16 @@ def test_server_errors_are_told_as_the_stock_cli_tells_them():
 
 
 def test_a_server_that_talks_nonsense_fails_the_call_and_no_more():
-    def nonsense(_request, _context):
-        yield b"\xff\xff\xff"
-
-    handlers = {"GetFlows": grpc.unary_stream_rpc_method_handler(nonsense)}
-    from concurrent.futures import ThreadPoolExecutor
-
-    server = grpc.server(
-        ThreadPoolExecutor(2), handlers=[grpc.method_handlers_generic_handler("observer.Observer", handlers)]
-    )
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    try:
-        with closing(open_server(f"127.0.0.1:{port}")) as source, pytest.raises(FlowscopeError):
-            list(source.get_flows(request()))
-    finally:
-        server.stop(None).wait()
+    with (
+        answering(GetFlows=[b"\xff\xff\xff"]) as bound,
+        closing(open_server(bound)) as source,
+        pytest.raises(FlowscopeError),
+    ):
+        list(source.get_flows(request()))
 
 
 def test_what_comes_faster_than_it_can_be_read_is_left_out_and_counted(monkeypatch):
-    monkeypatch.setattr("observer.service.server.Server._handlers", without_batches)
+    without_batches(monkeypatch)
     monkeypatch.setattr(module, "BACKLOG", 16)
     served = make_store(10, capacity=1 << 16)
     with serving(served, "127.0.0.1:0") as (_, bound), closing(open_server(bound)) as source:
@@ -259,56 +243,23 @@ def test_what_comes_faster_than_it_can_be_read_is_left_out_and_counted(monkeypat
         assert subscription.skipped > 0
 
 
-def test_a_message_that_is_no_flow_fails_the_subscription_in_words(monkeypatch):
-    def nonsense(_request, _context):
-        yield b"\xff\xff\xff"
-
-    def fine(_request, _context):
-        return b""
-
-    handlers = {
-        "GetFlows": grpc.unary_stream_rpc_method_handler(nonsense),
-        "ServerStatus": grpc.unary_unary_rpc_method_handler(fine),
-    }
-    from concurrent.futures import ThreadPoolExecutor
-
-    server = grpc.server(
-        ThreadPoolExecutor(2), handlers=[grpc.method_handlers_generic_handler("observer.Observer", handlers)]
-    )
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    try:
-        with closing(open_server(f"127.0.0.1:{port}")) as source:
-            subscription = source.subscribe(Store(8), request(number=1, follow=True))
-            assert subscription.wait(PATIENCE_S)
-            assert subscription.state is State.FAILED
-            assert subscription.error == f"127.0.0.1:{port} sent a flow that cannot be read"
-    finally:
-        server.stop(None).wait()
+def test_a_message_that_is_no_flow_fails_the_subscription_in_words():
+    with answering(GetFlows=[b"\xff\xff\xff"], ServerStatus=b"") as bound, closing(open_server(bound)) as source:
+        subscription = source.subscribe(Store(8), request(number=1, follow=True))
+        assert subscription.wait(PATIENCE_S)
+        assert subscription.state is State.FAILED
+        assert subscription.error == f"{bound} sent a flow that cannot be read"
 
 
-def test_nodes_are_those_of_a_relay_or_the_server_itself(monkeypatch):
+def test_nodes_are_those_of_a_relay_or_the_server_itself():
     with serving(make_store(5), "127.0.0.1:0") as (_, bound), closing(open_server(bound)) as source:
         (node,) = source.nodes()
         assert (node.name, node.state, node.tier, node.num_flows) == ("node-1", "SERVING", "pcap", 5)
 
-    def nodes(_request, _context):
-        one = observer_pb2.Node(name="default/a", state=1, address="10.0.0.1:4244", num_flows=7, max_flows=10)
-        two = observer_pb2.Node(name="default/b", state=2)
-        return observer_pb2.GetNodesResponse(nodes=[one, two]).SerializeToString()
-
-    from concurrent.futures import ThreadPoolExecutor
-
-    handlers = {"GetNodes": grpc.unary_unary_rpc_method_handler(nodes)}
-    server = grpc.server(
-        ThreadPoolExecutor(2), handlers=[grpc.method_handlers_generic_handler("observer.Observer", handlers)]
-    )
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    try:
-        with closing(open_server(f"127.0.0.1:{port}")) as source:
-            one, two = source.nodes()
-            assert (one.name, one.state, one.num_flows, one.max_flows) == ("default/a", "CONNECTED", 7, 10)
-            assert (two.name, two.state) == ("default/b", "UNAVAILABLE")
-    finally:
-        server.stop(None).wait()
+    one = observer_pb2.Node(name="default/a", state=1, address="10.0.0.1:4244", num_flows=7, max_flows=10)
+    two = observer_pb2.Node(name="default/b", state=2)
+    told = observer_pb2.GetNodesResponse(nodes=[one, two]).SerializeToString()
+    with answering(GetNodes=told) as bound, closing(open_server(bound)) as source:
+        one, two = source.nodes()
+        assert (one.name, one.state, one.num_flows, one.max_flows) == ("default/a", "CONNECTED", 7, 10)
+        assert (two.name, two.state) == ("default/b", "UNAVAILABLE")

@@ -11,19 +11,12 @@ from observer.client import open_capture_source, open_server, open_servers
 from observer.client import server as client_server
 from observer.errors import FlowscopeError
 from observer.identity.endpoints import Endpoint
-from observer.service.server import Server
 from observer.store import Store
 from tests.service.flows import SECOND_NS, START_NS, add_flows, make_store, serving
+from tests.service.foreign import answering, without_batches
 from tests.tui.driving import FLOWS, PCAPS, drive, notes, screen, shown, typed, under, until, verdicts
 from tests.tui.flows import add, filled
 from tui.config import Config, Session
-
-HANDLERS = Server._handlers
-
-
-def without_batches(self, _handlers=None):
-    """A plain Hubble node has no batch service."""
-    return [handler for handler in HANDLERS(self) if handler.service_name() != "batch.Batch"]
 
 
 def test_it_shows_the_flows_and_says_that_it_is_a_file():
@@ -242,7 +235,7 @@ def test_a_part_that_no_server_can_do_is_judged_here():
 
 
 def test_a_plain_hubble_node_works(monkeypatch):
-    monkeypatch.setattr("observer.service.server.Server._handlers", without_batches)
+    without_batches(monkeypatch)
     served = make_store(10)
     with serving(served, "127.0.0.1:0") as (_, bound):
 
@@ -349,7 +342,7 @@ def test_names_of_a_hostile_server_never_reach_the_terminal_raw():
 
 
 def test_a_flood_is_sampled_and_what_is_left_out_is_counted(monkeypatch):
-    monkeypatch.setattr("observer.service.server.Server._handlers", without_batches)
+    without_batches(monkeypatch)
     served = filled(0, capacity=1 << 16)
     with serving(served, "127.0.0.1:0") as (_, bound):
 
@@ -369,36 +362,13 @@ def test_a_flood_is_sampled_and_what_is_left_out_is_counted(monkeypatch):
 
 
 def test_unreadable_messages_end_in_words_not_in_a_traceback():
-    from concurrent.futures import ThreadPoolExecutor
-
-    import grpc
-
-    from observer.api import observer_pb2
-
-    def nonsense(_request, _context):
-        yield b"\xff\xff\xff"
-
-    def fine(_request, _context):
-        return observer_pb2.ServerStatusResponse().SerializeToString()
-
-    handlers = {
-        "GetFlows": grpc.unary_stream_rpc_method_handler(nonsense),
-        "ServerStatus": grpc.unary_unary_rpc_method_handler(fine),
-    }
-    server = grpc.server(
-        ThreadPoolExecutor(2), handlers=[grpc.method_handlers_generic_handler("observer.Observer", handlers)]
-    )
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    try:
+    with answering(GetFlows=[b"\xff\xff\xff"], ServerStatus=b"") as bound:
 
         async def steps(app, pilot):
             await until(pilot, lambda: "FAILED" in screen(app)[0])
             assert "sent a flow that cannot be read" in screen(app)[0]
 
-        drive(steps, source=open_server(f"127.0.0.1:{port}"), finite=False)
-    finally:
-        server.stop(None).wait()
+        drive(steps, source=open_server(bound), finite=False)
 
 
 # -- no server
