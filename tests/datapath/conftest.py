@@ -1,4 +1,4 @@
-"""The tiny object, compiled once a session, and loaded anew for each test."""
+"""The datapath, loaded once a session; the tiny object, compiled once and loaded for each test; a network of our own."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -9,6 +9,7 @@ import pytest
 from bpf.build import build
 from observer.datapath.libbpf import Object
 from tests.datapath.both import Kernel
+from tests.datapath.namespaces import Network
 
 
 @pytest.fixture(scope="session")
@@ -38,3 +39,10 @@ def load(tiny_image) -> Iterator[Callable[..., Object]]:
             return tiny
 
         yield loaded
+
+
+@pytest.fixture
+def network() -> Iterator[Network]:
+    """Namespaces with the test's thread on their router."""
+    with Network() as network, network.inside("router"):
+        yield network

@@ -15,18 +15,11 @@ from observer.datapath.attach import Attachments, Way, filters, remove_leftovers
 from observer.datapath.interfaces import Changes, Interface, Interfaces, list_interfaces
 from observer.datapath.ring import RecordRing
 from observer.errors import ConfigError, DatapathError
-from tests.datapath.namespaces import Network
 
 pytestmark = pytest.mark.ebpf
 
 LIBBPF = ctypes.CDLL("libbpf.so.1")
 BOTH = pytest.mark.parametrize("way", list(Way))
-
-
-@pytest.fixture
-def network():
-    with Network() as network, network.inside("router"):
-        yield network
 
 
 @pytest.fixture

@@ -4,15 +4,9 @@ import pytest
 
 from observer.datapath import interfaces, netlink
 from observer.datapath.interfaces import Interfaces, list_interfaces
-from tests.datapath.namespaces import WORKLOADS, Network
+from tests.datapath.namespaces import WORKLOADS
 
 pytestmark = pytest.mark.ebpf
-
-
-@pytest.fixture
-def network():
-    with Network() as network, network.inside("router"):
-        yield network
 
 
 @pytest.fixture
