@@ -12,7 +12,6 @@ Names begin with `fs-` and hold the number of the process that made them; what a
 
 from __future__ import annotations
 
-import ctypes
 import itertools
 import os
 import subprocess
@@ -21,9 +20,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from fixtures.record.netns import inside
+
 WORKLOADS = ("client", "server", "alpha", "beta")
 ROUTER = "router"
-CLONE_NEWNET = 0x40000000
 _numbers = itertools.count()
 
 
@@ -122,25 +122,6 @@ class Network:
                     check=True,
                     capture_output=True,
                 )
-
-
-@contextmanager
-def inside(namespace: Path) -> Iterator[None]:
-    """This thread within a network namespace."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    own = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
-    other = os.open(namespace, os.O_RDONLY)
-    try:
-        if libc.setns(other, CLONE_NEWNET):
-            raise OSError(ctypes.get_errno(), f"setns {namespace}")
-        try:
-            yield
-        finally:
-            if libc.setns(own, CLONE_NEWNET):
-                os._exit(3)  # no test may go on in a network that is not its own
-    finally:
-        os.close(own)
-        os.close(other)
 
 
 def remove_leftovers() -> None:
