@@ -1,4 +1,4 @@
-"""The datapath, loaded once a session; the tiny object, compiled once and loaded for each test; a network of our own."""
+"""The datapath, loaded once a session; the tiny object, loaded for each test; a network of our own."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
