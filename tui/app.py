@@ -7,7 +7,7 @@ once over what is held, and what of it the server can do is pushed there.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -18,7 +18,8 @@ from textual.widgets import ContentSwitcher, Footer
 
 from observer.client import Source
 from observer.errors import FlowscopeError
-from observer.filters.saved import SHIPPED, History, named_filters
+from observer.filters.named import NamedFilters, config_path
+from observer.filters.saved import History
 from observer.printer import escape
 from tui.config import Config, Session
 from tui.feed import Feed
@@ -77,7 +78,7 @@ class FlowscopeApp(App[None]):
         finite: bool = False,
         filter: str = "",
         history: History | None = None,
-        named: Mapping[str, str] = SHIPPED,
+        named: NamedFilters | None = None,
         warnings: Iterable[str] = (),
         offer: Offer | None = None,
     ) -> None:
@@ -97,7 +98,9 @@ class FlowscopeApp(App[None]):
         # Held, not looked up: a tick may still come while the screen is being taken down.
         self.status = StatusLine(self.look, id="status")
         self.bar = FilterBar(self.look, id="filter")
-        self.questions = Questions(self, history=history, named=dict(named))
+        self.named = NamedFilters() if named is None else named
+        """Filters by name."""
+        self.questions = Questions(self, history=history, named=self.named)
         self.flows = FlowsPane(
             self.feed,
             self.look,
@@ -198,11 +201,18 @@ class FlowscopeApp(App[None]):
                 off=not self.filter_on or bool(self.flows.only),  # a connection, or the marks, are shown whole
                 count=self._count(),
                 where=self.filter.where(self.feed.pushed) if self.filter_on and not self.flows.only else "",
-                hint={"related": "only this connection (esc: all)", "marked": "only marked (M: all)"}.get(
-                    self.flows.only, f"search {escape(self.flows.needle)!r} n/N" if self.flows.needle else ""
-                ),
+                hint=self._hint(),
             )
         )
+
+    def _hint(self) -> str:
+        """What else is to be known about the rows shown."""
+        if self.flows.only:
+            return {"related": "only this connection (esc: all)", "marked": "only marked (M: all)"}[self.flows.only]
+        if self.flows.needle:
+            return f"search {escape(self.flows.needle)!r} n/N"
+        name = self.named.name_of(self.filter.text)
+        return f"saved: {escape(name)}" if name else ""
 
     def _span(self) -> str:
         """From the oldest to the newest flow held."""
@@ -305,6 +315,8 @@ class FlowscopeApp(App[None]):
             self.flows.search(event.text, literal(event.text) if event.text else None)
         elif event.kind == "filter":
             self.use_filter(event.text)
+        elif event.kind == "name":
+            self._save_filter(event.text)
         elif event.kind in QUICK:
             try:
                 text = with_quick(self.filter.text, event.kind, event.text)
@@ -312,6 +324,23 @@ class FlowscopeApp(App[None]):
                 self.notify(escape(str(error)), severity="error", markup=False)
             else:
                 self.use_filter(text)
+
+    def action_save_filter(self) -> None:
+        """Ask for a name for the filter."""
+        if self.filter.text:
+            self.bar.ask(self.questions.name(self.filter.text))
+        else:
+            self.notify("there is no filter to save: / asks for one", timeout=3)
+
+    def _save_filter(self, name: str) -> None:
+        if not name:
+            return
+        try:
+            self.named.save(name, self.filter.text)
+        except FlowscopeError as error:
+            self.notify(escape(str(error)), severity="error", markup=False)
+        else:
+            self.notify(f"saved as {name}: L lists it, and / completes it by its name", markup=False)
 
     def on_filter_bar_left(self) -> None:
         """Leave everything as it was."""
@@ -373,6 +402,10 @@ class FlowscopeApp(App[None]):
         """Ask for a capture."""
         self.windows.open()
 
+    def action_saved(self) -> None:
+        """List the filters with a name."""
+        self.windows.saved()
+
     def on_flows_pane_wanted(self, event: FlowsPane.Wanted) -> None:
         """Open what a flow, or the table, asks for."""
         if event.what == "search":
@@ -428,9 +461,10 @@ def run(
     finite: bool = False,
     filter: str = "",
     offer: Offer | None = None,
+    settings: Path | None = None,
 ) -> None:
-    """Run the TUI over `source` until the user quits; the caller closes the source."""
-    history, named = History(), named_filters()
+    """Run the TUI over `source` until the user quits; the caller closes the source. Named filters are in `settings`."""
+    history, named = History(), NamedFilters(settings or config_path())
     FlowscopeApp(
         source,
         config=config,
@@ -439,7 +473,7 @@ def run(
         finite=finite,
         filter=filter,
         history=history,
-        named=named.filters,
+        named=named,
         warnings=[warning for warning in (history.warning, named.warning) if warning],
         offer=offer,
     ).run()

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from observer.errors import ConfigError
-from observer.filters.saved import config_directory, state_directory
+from observer.filters.named import config_path
+from observer.filters.saved import state_directory
 from observer.store import DEFAULT_CAPACITY
 from tui.columns import COLUMNS
 from tui.keys import check_keymap
@@ -25,11 +26,6 @@ MAX_RING: Final = 1_000_000
 """Flows that a ring of the TUI's holds at most: half a gigabyte of records."""
 TIMES: Final = ("utc", "local", "delta")
 """How the time column may be written."""
-
-
-def config_path() -> Path:
-    """Where the settings are: $XDG_CONFIG_HOME/flowscope/config.toml."""
-    return config_directory() / "config.toml"
 
 
 def state_path() -> Path:

@@ -66,6 +66,7 @@ PLACES: Final = {
     "filter": "Filter bar",
     "modal": "Windows",
     "columns": "Column chooser",
+    "saved": "Saved filters",
 }
 """The parts, in the order in which help tells of them."""
 
@@ -80,6 +81,8 @@ KEYS: Final = (
     ),
     Key("app.filter_back", "left_square_bracket", "history(-1)", "Older filter", "go back to the filter before"),
     Key("app.filter_forward", "right_square_bracket", "history(1)", "Newer filter", "go on to the filter after"),
+    Key("app.save_filter", "S", "save_filter", "Save filter", "give the filter a name, to use it again"),
+    Key("app.saved", "L", "saved", "Saved filters", "the filters with a name: use one, or forget it"),
     Key("app.pod", "p", "prompt('pod')", "Pod", "filter by pod"),
     Key("app.verdict", "v", "next_verdict", "Verdict", "filter by verdict: any, DROPPED, FORWARDED, AUDIT, ERROR"),
     Key("app.port", "P", "prompt('port')", "Port", "filter by port"),
@@ -150,6 +153,7 @@ KEYS: Final = (
     Key("columns.earlier", "K", "shift(-1)", "Earlier", "move the column up"),
     Key("columns.later", "J", "shift(1)", "Later", "move the column down"),
     Key("columns.default", "d", "default", "Default", "columns as the width allows"),
+    Key("saved.forget", "d", "forget", "Forget", "forget one of your own filters; asks once more"),
     Key("modal.close", "escape,q", "close", "Close", "close the window"),
 )
 """Every key. A capital letter is shift and the letter."""

@@ -1,4 +1,4 @@
-"""What the bar can ask: a filter, a pod, a port, a text to search; how each is completed, checked and counted.
+"""What the bar can ask: a filter, a pod, a port, a text to search, a name; how each is completed, checked and counted.
 
 Knows the language and the flows held; the bar and the screen know neither.
 """
@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from observer.errors import FilterError
+from observer.errors import ConfigError, FilterError
 from observer.filters.complete import complete
 from observer.filters.language import IncompleteError
+from observer.filters.named import NamedFilters, check_name
 from observer.filters.saved import History
 from tui.filtering import QUICK, quick, read, with_quick
 from tui.matches import Matches
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 class Questions:
     """The questions over one app's flows."""
 
-    def __init__(self, app: FlowscopeApp, *, history: History | None, named: dict[str, str]) -> None:
+    def __init__(self, app: FlowscopeApp, *, history: History | None, named: NamedFilters) -> None:
         self._app = app
         self._history = history
         """On disk; None: kept only as long as this runs."""
@@ -81,13 +82,24 @@ class Questions:
         """A text to search for."""
         return Question("search", "a text in names, addresses or summary; n and N go on", value=text, select=True)
 
+    def name(self, text: str) -> Question:
+        """A name for a filter."""
+        return Question(
+            "name",
+            "a name for this filter; empty leaves it without",
+            value=self._named.name_of(text),
+            placeholder="a name for this filter: checkout-errors",
+            check=lambda name: self._check_name(name.strip(), text),
+            select=True,
+        )
+
     # -- completion ---------------------------------------------------------------------------------------------
 
     def _complete(self, text: str, cursor: int) -> list[Completion]:
         """Named filters where one may stand, then what the language knows, values with how many flows have them."""
         found = []
         word = text.strip()
-        for name, named in self._named.items():
+        for name, named in self._named.filters.items():
             if cursor == len(text) and name.startswith(word.lower()) and word.lower() != named:
                 found.append(Completion(named, len(named), name, f"saved: {named}"))
         candidates = complete(text, cursor, self._app.flows.store)
@@ -139,3 +151,13 @@ class Questions:
             return Check(error=str(error))
         check = self.check(whole)
         return check._replace(position=0) if check.error else check
+
+    def _check_name(self, name: str, text: str) -> Check:
+        if not name:
+            return Check()
+        try:
+            check_name(name)
+        except ConfigError as error:
+            return Check(error=str(error))
+        before = self._named.filters.get(name, text)
+        return Check(note=f"replaces `{name}`: {before}" if before != text else f"`{name}`: {text}")

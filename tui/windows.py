@@ -20,6 +20,7 @@ from tui.screens.export import Export
 from tui.screens.fields import FieldChooser
 from tui.screens.help import Help
 from tui.screens.open import Open
+from tui.screens.saved import SavedFilters
 from tui.screens.stream import StreamWindow
 from tui.stream import Stream
 
@@ -74,6 +75,14 @@ class Windows:
         if source is not None:
             self._opened.append(source)
             self._app.attach(source, finite=True)
+
+    def saved(self) -> None:
+        """The filters with a name."""
+        self._app.push_screen(SavedFilters(self._app.named, self._app.filter.text, self._app.look), self._saved)
+
+    def _saved(self, text: str | None) -> None:
+        if text is not None:
+            self._app.use_filter(text)
 
     def columns(self) -> None:
         """The columns of the flows."""

@@ -91,6 +91,7 @@ def tui(
             finite=pcap is not None,
             filter=text,
             offer=offer,
+            settings=config,
         )
         if pcap is not None:
             say_losses(source.status().losses, of=str(pcap))

@@ -1,8 +1,7 @@
-"""Filters on disk: the history of what was typed, and filters with a name.
+"""Filters on disk: the history of what was typed. And where such files are, and how one is replaced.
 
-History is $XDG_STATE_HOME/flowscope/filter-history, one filter a line, newest last; names are the table [filters] of
-$XDG_CONFIG_HOME/flowscope/config.toml, beside five that ship. A file that cannot be read is told in one line and never
-written over.
+History is $XDG_STATE_HOME/flowscope/filter-history, one filter a line, newest last. A file that cannot be read is told
+in one line and never written over. Filters with a name: named.py.
 """
 
 from __future__ import annotations
@@ -10,30 +9,17 @@ from __future__ import annotations
 import fcntl
 import os
 import tempfile
-import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from observer.errors import FilterError
-from observer.filters.expression import Expression
 from observer.filters.language import parse, text_of
 
 MAX_ENTRIES: Final = 500
 """Filters that the history keeps."""
 MAX_FILE: Final = 4 << 20
 """A longer file is none of ours."""
-
-SHIPPED: Final = {
-    "drops": "verdict=DROPPED",
-    "errors": "verdict=ERROR or http.status=5xx or grpc.status>0 or dns.rcode>0",
-    "slow": "latency>100ms",
-    "dns-failures": "dns and dns.rcode>0",
-    "world": "direction=egress and to-identity in (world, world-ipv4, world-ipv6)",
-}
-"""Named filters that everybody has; one of the same name in config.toml takes the place."""
 
 
 def state_directory() -> Path:
@@ -50,6 +36,20 @@ def _xdg(variable: str, default: str) -> Path:
     """A base directory; relative paths in the variable are ignored, as the specification asks."""
     told = os.environ.get(variable, "")
     return (Path(told) if told.startswith("/") else Path.home() / default) / "flowscope"
+
+
+def replace_file(path: Path, text: str, *, mode: int = 0o600) -> None:
+    """Write a whole file beside the old one and put it in its place; where `path` is a link, what it leads to."""
+    target = path.resolve()
+    handle, name = tempfile.mkstemp(prefix=f".{target.name}-", dir=target.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+            os.fchmod(handle, mode)
+            file.write(text)
+        os.replace(name, target)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
 
 
 class History:
@@ -117,16 +117,7 @@ class History:
             os.close(lock)
 
     def _write(self) -> None:
-        """Write the whole file beside the old one and put it in its place."""
-        target = self.path.resolve()
-        handle, name = tempfile.mkstemp(prefix=".filter-history-", dir=target.parent)  # 0600
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write("".join(f"{entry}\n" for entry in self.entries))
-            os.replace(name, target)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        replace_file(self.path, "".join(f"{entry}\n" for entry in self.entries))
 
 
 class _UnreadableError(Exception):
@@ -136,45 +127,3 @@ class _UnreadableError(Exception):
 def _once(entries: list[str]) -> list[str]:
     """Each entry at its last place, the newest MAX_ENTRIES."""
     return list(dict.fromkeys(reversed(entries)))[:MAX_ENTRIES][::-1]
-
-
-@dataclass(frozen=True, slots=True)
-class Named:
-    """Filters by name; `warning` tells in one line what of config.toml was left out."""
-
-    filters: dict[str, str] = field(default_factory=dict)
-    warning: str = ""
-
-
-def named_filters(path: Path | None = None) -> Named:
-    """The five that ship, and the table [filters] of config.toml; what is wrong there is told and left out."""
-    path = config_directory() / "config.toml" if path is None else path
-    shipped = dict(SHIPPED)
-    try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_FILE + 1)
-        if len(raw) > MAX_FILE:
-            return Named(shipped, f"{path} is longer than {MAX_FILE >> 20} MiB; its filters are left out")
-        table = tomllib.loads(raw.decode()).get("filters", {})
-    except FileNotFoundError:
-        return Named(shipped)
-    except OSError as error:
-        return Named(shipped, f"{path} cannot be read: {error.strerror or error}; its filters are left out")
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        reason = "not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error) or "nested too deep"
-        return Named(shipped, f"{path}: {reason}; its filters are left out")
-    if not isinstance(table, dict):
-        return Named(shipped, f"{path}: [filters] is no table; its filters are left out")
-    warnings = []
-    for name, text in table.items():
-        try:
-            if not isinstance(text, str):
-                raise FilterError("is no text in quotes")
-            Expression.parse(text)
-        except FilterError as error:
-            where = f" at character {error.position + 1}" if error.position is not None else ""
-            warnings.append(f"filter `{name}`{where}: {error}")
-        else:
-            shipped[name] = text
-    more = f" (and {len(warnings) - 1} more)" if len(warnings) > 1 else ""
-    return Named(shipped, f"{path}: {warnings[0]}; it is left out{more}" if warnings else "")

@@ -1,16 +1,13 @@
-"""History and named filters on disk: bounds, several writers, and files that are broken."""
+"""The history on disk: bounds, several writers, and files that are broken."""
 
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from observer.filters import saved
-from observer.filters.expression import Expression
-from observer.filters.language import EVERYTHING
-from observer.filters.saved import MAX_ENTRIES, SHIPPED, History, named_filters
+from observer.filters.saved import MAX_ENTRIES, History
 
 
 def test_where_files_are(monkeypatch, tmp_path):
@@ -130,47 +127,3 @@ def test_nothing_is_left_behind_when_writing_fails(tmp_path, monkeypatch):
     history.add("dns")
     assert "cannot be written: No space left on device" in history.warning
     assert [each.name for each in tmp_path.iterdir()] == ["history.lock"]
-
-
-@pytest.mark.parametrize("text", SHIPPED.values(), ids=SHIPPED)
-def test_the_filters_that_ship_are_filters(text):
-    assert Expression.parse(text).tree != EVERYTHING
-
-
-def test_named_filters_of_the_user_stand_beside_those_that_ship(tmp_path):
-    path = tmp_path / "config.toml"
-    assert named_filters(path) == saved.Named(SHIPPED)
-    path.write_text('theme = "x"\n[filters]\nslow = "latency>1s"\nmine = "dns or kafka"\n')
-    named = named_filters(path)
-    assert named.warning == ""
-    assert named.filters == SHIPPED | {"slow": "latency>1s", "mine": "dns or kafka"}
-
-
-@pytest.mark.parametrize(
-    ("raw", "why", "kept"),
-    [
-        (b"[filters", "Expected ']' at the end of a table declaration (at end of document)", {}),
-        (b'[filters]\na = "\xff"', "not UTF-8", {}),
-        (b"filters = 7", "[filters] is no table", {}),
-        (b"filters = [" + b"[" * 100_000, "", {}),
-        (b'[filters]\na = 7\nb = "dns"', "filter `a`: is no text in quotes; it is left out", {"b": "dns"}),
-        (b'[filters]\na = "nope=1"\nb = "dns"', "filter `a` at character 1: unknown field `nope`", {"b": "dns"}),
-        (b'[filters]\na = "("\nb = "("', "it is left out (and 1 more)", {}),
-        (b"#" * ((4 << 20) + 1), "is longer than 4 MiB", {}),
-    ],
-)
-def test_a_broken_config_is_one_line(tmp_path, raw, why, kept):
-    path = tmp_path / "config.toml"
-    path.write_bytes(raw)
-    named = named_filters(path)
-    assert why in named.warning
-    assert named.warning.startswith(str(path))
-    assert "\n" not in named.warning
-    assert named.filters == SHIPPED | kept
-    assert path.read_bytes() == raw
-
-
-def test_a_config_that_may_not_be_read_is_told(tmp_path):
-    path: Path = tmp_path / "config.toml"
-    path.mkdir()
-    assert named_filters(path).warning == f"{path} cannot be read: Is a directory; its filters are left out"

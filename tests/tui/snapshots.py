@@ -25,6 +25,8 @@ SCENES = {
     "top": ["2"],
     "map": ["3"],
     "nodes": ["4"],
+    "name": ["v", "S", "text:refused"],
+    "saved": ["v", "L"],
     "help": ["question_mark"],
     "columns": ["c"],
     "save": ["w"],

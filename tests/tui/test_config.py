@@ -3,7 +3,8 @@
 import pytest
 
 from observer.errors import ConfigError
-from tui.config import Config, Session, config_path, load_config, state_path
+from observer.filters.named import config_path
+from tui.config import Config, Session, load_config, state_path
 
 
 def written(tmp_path, text):

@@ -14,6 +14,7 @@ from tui.screens.export import Export
 from tui.screens.fields import FieldChooser
 from tui.screens.help import Help
 from tui.screens.open import Open
+from tui.screens.saved import SavedFilters
 from tui.screens.stream import StreamWindow
 
 TESTS = {}
@@ -73,6 +74,45 @@ async def brackets_go_through_the_filters_used(app, pilot):
     assert app.filter.text == "verdict=FORWARDED"
     await pilot.press("right_square_bracket")
     assert app.filter.text == ""
+
+
+@key("app.save_filter", "app.saved", "saved.forget")
+async def a_filter_is_saved_used_and_forgotten_by_its_name(app, pilot):
+    await pilot.press("S")
+    assert any("there is no filter to save" in note for note in notes(app))
+    await pilot.press("v", "S")
+    assert app.bar.text == "drops"
+    await typed(pilot, "re fused")
+    await until(pilot, lambda: "a name is of letters" in app.bar.feedback)
+    await pilot.press("enter")
+    assert any("a name is of letters" in note for note in notes(app))
+    await pilot.press("v", "v", "v", "v", "p")
+    await typed(pilot, "shop/pay")
+    await pilot.press("enter", "S")
+    await typed(pilot, "slow")
+    await until(pilot, lambda: app.bar.feedback == "replaces `slow`: latency>100ms")
+    await pilot.press("escape", "S")
+    await typed(pilot, "pay")
+    await until(pilot, lambda: app.bar.feedback == "`pay`: pod=shop/pay")
+    await pilot.press("enter")
+    await until(pilot, lambda: "saved: pay" in screen(app)[1])
+    await pilot.press("L")
+    assert isinstance(app.screen, SavedFilters)
+    await until(pilot, lambda: any("pay" in line and "yours  pod=shop/pay" in line for line in screen(app)))
+    await pilot.press("g", "d")
+    await until(pilot, lambda: any("`drops` ships with flowscope" in line for line in screen(app)))
+    await pilot.press("enter")
+    assert app.filter.text == "verdict=DROPPED"
+    await pilot.press("slash", *["backspace"] * len("verdict=DROPPED"))
+    await typed(pilot, "pa")
+    await pilot.press("tab")
+    assert app.bar.text == "pod=shop/pay"
+    await pilot.press("escape", "L", "G", "d", "k", "j", "d")
+    await until(pilot, lambda: any("d again forgets `pay`" in line for line in screen(app)))
+    await pilot.press("d")
+    await until(pilot, lambda: not any("pod=shop/pay" in line for line in screen(app)))
+    await pilot.press("escape")
+    assert "pay" not in app.named.filters
 
 
 @key("app.pod")
@@ -536,9 +576,9 @@ def test_ids_say_where_and_are_unique():
 
 
 def test_no_key_does_two_things_in_one_place():
-    for place in ("flows", "list", "top", "filter", "modal", "columns"):
+    for place in ("flows", "list", "top", "filter", "modal", "columns", "saved"):
         taken = [name for one in KEYS for name in one.keys.split(",") if one.where in (place, "app")]
-        if place in ("filter", "modal", "columns"):
+        if place in ("filter", "modal", "columns", "saved"):
             taken = [name for one in KEYS for name in one.keys.split(",") if one.where == place]
         assert len(taken) == len(set(taken)), place
 

@@ -19,7 +19,7 @@ TOUR: Final = (
     "v steps through the verdicts, p asks for a pod, P for a port: the three that help most.",
     "/ takes any filter: namespace=shop and not dns, http.status=5xx, latency>100ms, /regex/.",
     "h and l choose a cell of the line; + shows only what has its value, - hides that.",
-    "F sets the filter aside and puts it back; [ and ] go through the filters used before.",
+    "F sets the filter aside; [ and ] go through those used before; S saves it, L lists the saved.",
     "enter opens a flow: the policy that decided stands on top. f shows the conversation.",
     "e goes to the next drop or error, m marks a flow, ' finds the mark again, y copies.",
     "2 shows what there is most of, 3 who talks to whom, 4 the nodes and what was lost.",
