@@ -1,4 +1,4 @@
-"""The datapath, loaded once a session; the tiny object, loaded for each test; a network of our own."""
+"""The datapath, loaded once a session; the tiny object, compiled once a session and loaded for each test."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -9,7 +9,6 @@ import pytest
 from bpf.build import build
 from observer.datapath.libbpf import Object
 from tests.datapath.both import Kernel
-from tests.datapath.namespaces import Network
 
 
 @pytest.fixture(scope="session")
@@ -39,10 +38,3 @@ def load(tiny_image) -> Iterator[Callable[..., Object]]:
             return tiny
 
         yield loaded
-
-
-@pytest.fixture
-def network() -> Iterator[Network]:
-    """Namespaces with the test's thread on their router."""
-    with Network() as network, network.inside("router"):
-        yield network

@@ -21,17 +21,10 @@ from observer.live.tier import Judges, open_tier
 from observer.policy.engine import Engine
 from observer.store import Store
 from observer.tag import PolicyMode
-from tests.datapath.namespaces import Network
 
 pytestmark = pytest.mark.ebpf
 
 SECOND = 1_000_000_000
-
-
-@pytest.fixture
-def network():
-    with Network() as network, network.inside("router"):
-        yield network
 
 
 def judges(mode=PolicyMode.AUDIT, policy=None) -> Judges:

@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -12,8 +13,9 @@ import pytest
 from observer.datapath.interfaces import list_interfaces
 from observer.losses import Losses
 from observer.sources import packet
+from observer.sources.frames import Frames
 from observer.sources.packet import PacketSocket
-from tests.datapath.namespaces import Network
+from tests.waiting import PATIENCE_S
 
 pytestmark = pytest.mark.ebpf  # for the rights and the namespaces
 
@@ -21,11 +23,10 @@ FROM_CLIENT = b"\x02\0\0\0\0\x01\x02\0\0\0\0\x02\x88\xb5"  # a local experimenta
 
 
 @pytest.fixture
-def network():
-    with Network() as network, network.inside("router"):
-        for name in ("client", "router"):  # nobody speaks but us
-            network.run(name, "sh", "-c", "echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6")
-        yield network
+def network(network):
+    for name in ("client", "router"):  # nobody speaks but us
+        network.run(name, "sh", "-c", "echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6")
+    return network
 
 
 @pytest.fixture
@@ -58,17 +59,25 @@ def send(network):
         yield sender.send
 
 
+def arriving(opened: PacketSocket) -> Iterator[list[Frames]]:
+    """All that there is, whenever there is something; for PATIENCE_S at the most."""
+    end = time.monotonic() + PATIENCE_S
+    while time.monotonic() < end:
+        select.select([opened.fd], [], [], 1)
+        yield list(opened.frames())
+
+
 def ours(opened: PacketSocket, number: int) -> list[tuple[bytes, int]]:
     """The next frames of ours: bytes and time."""
     found = []
-    deadline = time.monotonic() + 10
-    while len(found) < number and time.monotonic() < deadline:
-        select.select([opened.fd], [], [], 1)
-        for frames in opened.frames():
+    for batches in arriving(opened):
+        for frames in batches:
             for offset, length, time_ns in zip(frames.offsets, frames.lengths, frames.times_ns.tolist(), strict=True):
                 frame = bytes(frames.data[offset : offset + length])
                 if b"\x88\xb5" in frame[12:18]:
                     found.append((frame, time_ns))
+        if len(found) >= number:
+            break
     return found
 
 
@@ -124,11 +133,8 @@ def test_the_loopback_shows_a_packet_once(capture):
     opened = capture("lo")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         sender.sendto(b"hello", ("127.0.0.1", 9))
-    deadline, found = time.monotonic() + 10, []
-    while not found and time.monotonic() < deadline:
-        select.select([opened.fd], [], [], 1)
-        for frames in opened.frames():
-            found += [bytes(frames.data[at : at + 60]) for at in frames.offsets.tolist()]
+    batches = next(filter(None, arriving(opened)))
+    found = [bytes(frames.data[at : at + 60]) for frames in batches for at in frames.offsets.tolist()]
     assert sum(b"hello" in frame for frame in found) == 1
 
 
@@ -150,12 +156,8 @@ def test_an_interface_without_ethernet_is_read(network, capture, losses):
         opened = capture("fs-tun")
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
             sender.sendto(b"hello", ("10.77.0.9", 9))
-        deadline, kinds = time.monotonic() + 10, set()
-        while not kinds and time.monotonic() < deadline:
-            select.select([opened.fd], [], [], 1)
-            for frames in opened.frames():
-                kinds |= set(frames.link_types.tolist())
-        assert kinds == {101}
+        batches = next(filter(None, arriving(opened)))
+        assert {kind for frames in batches for kind in frames.link_types.tolist()} == {101}
         assert losses.total() == 0
     finally:
         holder.kill()
