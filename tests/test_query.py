@@ -16,6 +16,7 @@ from observer.query import BLOCK, CAUGHT_UP, InvalidQueryError, Lost, Query, Sel
 from observer.record import L7Kind, Records, empty, pack_text
 from observer.store import Store
 from observer.wire import FlowDecoder, FlowEncoder
+from tests.waiting import wait_until
 
 Filter = flow_pb2.FlowFilter
 Request = observer_pb2.GetFlowsRequest
@@ -271,10 +272,9 @@ class Follower:
     def read(self) -> None:
         self.parts.extend(self.reader)
 
-    def wait_for(self, count: int) -> None:
-        deadline = time.monotonic() + 10
-        while sum(len(part) for part in self.parts) < count and time.monotonic() < deadline:
-            time.sleep(0.002)
+    def has_caught_up(self) -> bool:
+        """Whether it waits for what comes; also when it ended before."""
+        return any(part is CAUGHT_UP for part in self.parts) or not self.thread.is_alive()
 
 
 @pytest.mark.parametrize(
@@ -294,8 +294,7 @@ class Follower:
 def test_following(request_, old, new):
     store = store_of(10)
     follower = Follower(store, request_)
-    follower.wait_for(len(old))
-    time.sleep(0.02)  # the follower has passed its beginning even where that is empty
+    wait_until(follower.has_caught_up)
     assert sequences(list(follower.parts)) == old
     store.append(flows(10, 2))
     store.append(flows(12, 2))
@@ -319,14 +318,14 @@ def test_a_follower_has_begun_when_it_is_asked_for():
 def test_a_cancelled_follower_ends():
     store = store_of(3)
     follower = Follower(store, Request(follow=True, number=1))
-    follower.wait_for(1)
+    wait_until(follower.has_caught_up)
     follower.cancelled = True
     follower.thread.join(10)
     assert not follower.thread.is_alive()
     assert sequences(follower.parts) == [2]
 
 
-def test_a_follower_that_is_overtaken_is_told_how_many_it_lost(monkeypatch):
+def test_a_follower_that_is_overtaken_is_told_how_many_it_lost():
     store = Store(100)
     store.append(flows(0, 90))
     reader = select(store, Query.from_request(Request(follow=True, since=at(0), whitelist=[DROPPED])))

@@ -15,6 +15,7 @@ from observer.datapath.interfaces import list_interfaces
 from observer.datapath.rights import Capability
 from tests.cli.test_commands import ENVIRONMENT, PATIENCE_S, ROOT
 from tests.datapath.namespaces import Network
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.ebpf
 
@@ -229,10 +230,7 @@ def test_interfaces_are_chosen_and_followed(network, web, tmp_path):
         assert "of 1 interface on" in process.said[0]
         network.add_veth("web1", peer="beta")
         network.run("router", "ip", "link", "del", "alpha")
-        deadline = time.monotonic() + 10
-        while "Attached: web1 (packet socket)" not in status(address) and time.monotonic() < deadline:
-            time.sleep(0.1)
-        assert "Attached: web1 (packet socket)" in status(address).splitlines()
+        wait_until(lambda: "Attached: web1 (packet socket)" in status(address).splitlines())
 
 
 def test_no_interface_at_all_is_warned_about(network, tmp_path):
@@ -262,10 +260,7 @@ def test_no_thread_keeps_a_right_that_it_does_not_need(network, tmp_path, words,
         assert {int(value, 16) for _, value in fields} == {sum(1 << capability for capability in kept)}
         # And what it may still do is enough to follow the interfaces.
         network.add_veth("web1", peer="beta")
-        deadline = time.monotonic() + 10
-        while "web1" not in status(listen) and time.monotonic() < deadline:
-            time.sleep(0.1)
-        assert ", web1 (" in status(listen)
+        wait_until(lambda: ", web1 (" in status(listen))
 
 
 def refused(network, *words, prefix=()):
@@ -284,7 +279,7 @@ def test_a_missing_right_is_one_line(network):
     assert "CAP_NET_RAW missing" in refused(network, "--datapath", "user", prefix=prefix)
 
 
-def test_nothing_is_enforced_in_user_space(network, tmp_path):
+def test_nothing_is_enforced_in_user_space(network):
     policy = ROOT / "fixtures" / "pcaps" / "shop.policy.yaml"
     identities = ROOT / "fixtures" / "pcaps" / "shop.identities.yaml"
     words = ("--policy", str(policy), "--identities", str(identities), "--policy-mode", "enforce")

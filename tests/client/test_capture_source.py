@@ -1,6 +1,5 @@
 """A capture as a source: selectors over a file, with the shop of the fixtures."""
 
-import time
 from contextlib import closing
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from observer.client import State, open_capture_source
 from observer.errors import CaptureError, ConfigError, FilterError, FlowscopeError, PolicyError
 from observer.query import InvalidQueryError
 from observer.store import Store
+from tests.waiting import wait_until
 
 PCAPS = Path(__file__).parent.parent.parent / "fixtures" / "pcaps"
 SHOP = PCAPS / "shop.pcap"
@@ -119,10 +119,7 @@ def test_realtime_paces_and_close_stops_it():
     with shop(realtime=True) as source:
         store = Store(4096)
         subscription = source.subscribe(store, observer_pb2.GetFlowsRequest(follow=True, number=4096))
-        end = time.monotonic() + PATIENCE_S
-        while not len(store):
-            assert time.monotonic() < end
-            time.sleep(0.01)
+        wait_until(lambda: len(store))
     assert subscription.state is State.ENDED
 
 

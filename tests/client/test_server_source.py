@@ -15,15 +15,9 @@ from observer.errors import ConfigError, FlowscopeError
 from observer.store import Store
 from tests.service.flows import SECOND_NS, START_NS, add_flows, make_store, serving
 from tests.service.foreign import answering, without_batches
+from tests.waiting import wait_until
 
 PATIENCE_S = 10
-
-
-def wait_until(condition):
-    end = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.01)
 
 
 def request(**fields):

@@ -13,8 +13,8 @@ from observer.extra import Extra
 from observer.identity.endpoints import Endpoint
 from observer.record import empty
 from observer.store import Store
-from tests.client.test_server_source import wait_until
 from tests.service.flows import SECOND_NS, START_NS, add_flows, make_store, serving
+from tests.waiting import wait_until
 
 
 def request(**fields):

@@ -10,6 +10,7 @@ from observer.identity.endpoints import IpCache
 from observer.live import loop
 from observer.live.loop import Live
 from observer.policy.engine import Engine
+from tests.waiting import wait_until
 
 PATIENCE_S = 10
 
@@ -50,20 +51,13 @@ def recorder():
     return Recorder()
 
 
-def until(condition) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.005)
-    assert condition()
-
-
 def test_it_attaches_before_it_starts_and_drains_once_more_when_it_is_stopped(recorder, monkeypatch):
     monkeypatch.setattr(loop, "TICK_S", 0.0)
     stop = threading.Event()
     live = Live(recorder, Interfaces(["none-such"]), stop)
     assert recorder.calls == ["take"]
     live.start()
-    until(lambda: recorder.calls.count("tick") > 2)
+    wait_until(lambda: recorder.calls.count("tick") > 2)
     live.stop()
     assert stop.is_set()
     assert recorder.calls[-3:] == ["drain", "tick", "close"]

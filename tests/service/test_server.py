@@ -3,7 +3,6 @@
 import os
 import stat
 import threading
-import time
 from contextlib import contextmanager
 
 import grpc
@@ -18,6 +17,7 @@ from observer.service.address import parse_address
 from observer.service.answers import About, Answers
 from observer.service.server import Server
 from tests.service.flows import SECOND_NS, START_NS, add_flows, make_store, serving
+from tests.waiting import wait_until
 
 PATIENCE_S = 10
 
@@ -59,13 +59,6 @@ def unary(channel, method, request, response):
 
 def ports(responses):
     return [response.flow.l4.TCP.source_port - 40_000 for response in responses]
-
-
-def wait_until(condition):
-    end = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.01)
 
 
 def list_or_error(call):
@@ -205,7 +198,7 @@ def test_followers_do_not_starve_unary_calls_and_one_too_many_is_told(store, mon
         assert len(list(get_flows(channel))) == 10
 
 
-def test_an_overtaken_reader_is_told_what_it_lost(monkeypatch):
+def test_an_overtaken_reader_is_told_what_it_lost():
     store = make_store(0, capacity=64)
     with serving(store, "127.0.0.1:0") as (_, address), channel_to(address) as channel:
         call = get_flows(channel, follow=True)
@@ -364,12 +357,10 @@ def test_stop_ends_followers_at_once(store):
     with serving(store, "127.0.0.1:0") as (server, address), channel_to(address) as channel:
         call = get_flows(channel, follow=True)
         call.initial_metadata()
-        started = time.monotonic()
         server.stop()
         with pytest.raises(grpc.RpcError) as ended:
             list(call)
-        assert ended.value.code() is grpc.StatusCode.UNAVAILABLE
-        assert time.monotonic() - started < PATIENCE_S
+        assert ended.value.code() is grpc.StatusCode.UNAVAILABLE  # not that its time was over
 
 
 def test_umask_is_as_it_was(store, tmp_path):
