@@ -19,7 +19,7 @@ from observer.policy.model import PolicyTable
 from observer.record import Flags, L7Kind, L7Type, Present
 from observer.wire import FlowDecoder, FlowEncoder, summary
 from observer.wire.layer7 import url
-from observer.wire.protobuf import Cache, encode_varint, struct_entry, varint, varints
+from observer.wire.protobuf import MAX_NESTING, Cache, encode_varint, struct_entry, varint, varints
 from tests.wire_oracle import CART, Tables, assemble, make_record, tables
 
 SECOND = 1_700_000_000
@@ -559,7 +559,10 @@ def test_a_deep_extension_ends_where_protobuf_readers_would_give_up():
     value: list = []
     for _ in range(200):
         value = [value]
-    Struct.FromString(struct_entry("deep", value))
+    read, depth = Struct.FromString(struct_entry("deep", value)).fields["deep"], 0
+    while read.WhichOneof("kind") == "list_value":
+        read, depth = read.list_value.values[0], depth + 1
+    assert (read.WhichOneof("kind"), depth) == ("null_value", MAX_NESTING + 1)
 
 
 @pytest.mark.parametrize("number", [10**400, float("inf"), float("nan")])

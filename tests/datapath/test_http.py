@@ -112,7 +112,7 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
     [b"g\r\n", b"5 5\r\n", b"\r\n", b"5\rx\r\n", b"1000000000000000\r\n", b"2\r\nokx\r\n", b"5;" + b"x" * 2600],
 )
 def test_malformed_chunks_are_handed_over(kernel, body):
-    said(kernel, (CLIENT, GET), (SERVER, CHUNKED + body), (SERVER, b"\r\n"), (CLIENT, GET), (SERVER, OK))
+    assert said(kernel, (CLIENT, GET), (SERVER, CHUNKED + body), (SERVER, b"\r\n"), (CLIENT, GET), (SERVER, OK)) < 4
 
 
 STATUSES = {
