@@ -39,7 +39,7 @@ def test_what_files_say(files):
     assert judging.warnings == ()
 
 
-def test_nothing_said(files):
+def test_nothing_said():
     store = Store(16)
     judging = read_judging(Files(), store.endpoints, store.policies)
     assert judging.policy is None

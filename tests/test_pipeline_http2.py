@@ -90,7 +90,7 @@ def test_what_the_record_and_the_flow_say(tmp_path):
     }  # fmt: skip
 
 
-def test_a_reset_is_told_beside_the_stream(tmp_path):
+def test_a_reset_is_told_beside_the_stream():
     client = Sender()
     asked = HELLO + client.headers(5, call()) + reset(5)
     watched = Observer().see(*connection(SHOP, API, request=asked, response=SETTINGS))

@@ -78,11 +78,10 @@ class Object:
 
     def program_names(self) -> list[str]:
         """Every program of the object, loaded or not."""
-        return self._names("program")
-
-    def map_names(self) -> list[str]:
-        """Every map of the object."""
-        return self._names("map")
+        library, pointer, names = libbpf(), None, []
+        while pointer := library.bpf_object__next_program(self._live(), pointer):
+            names.append(library.bpf_program__name(pointer).decode())
+        return names
 
     def only(self, *programs: str) -> None:
         """Load these programs and no other; before `load`."""
@@ -152,12 +151,6 @@ class Object:
         if not found:
             raise KeyError(f"{self.name} has no {kind} {name}")
         return found
-
-    def _names(self, kind: str) -> list[str]:
-        library, pointer, names = libbpf(), None, []
-        while pointer := getattr(library, f"bpf_object__next_{kind}")(self._live(), pointer):
-            names.append(getattr(library, f"bpf_{kind}__name")(pointer).decode())
-        return names
 
     def _refused(self, number: int) -> DatapathError:
         """Why the object was not loaded."""

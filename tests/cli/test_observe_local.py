@@ -33,7 +33,6 @@ def served():
         yield source
 
 
-EVERY = range(COUNT)
 FEW = "from-port<40010 or from-port=42000"  # ten of the oldest, and one
 
 

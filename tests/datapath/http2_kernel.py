@@ -15,7 +15,7 @@ from observer.l7.message import Message, Side
 from observer.losses import Losses
 from observer.record import Flags, FlowType, L7Kind, Present, pack_text, unpack_text
 from tests import captures
-from tests.l7.transcripts import CLIENT, SERVER, Transcript, play
+from tests.l7.transcripts import CLIENT, SERVER, Transcript
 
 SEGMENT = 3_000  # BPF_PROG_TEST_RUN takes about 3.5 KB
 STEP_NS = 1_000
@@ -195,13 +195,8 @@ def told_by_python(message: Message) -> Told:
     )
 
 
-def by_python(transcript: Transcript, cut: Callable[[bytes], list[bytes]] | None = None) -> list[Told]:
-    """What Http2 tells of the same."""
-    return [told_by_python(message) for message in play(Http2(Losses()), transcript, cut)]
-
-
 def by_python_unclosed(transcript: Transcript) -> list[Told]:
-    """The same while the connection stands: what is told at its end is left out."""
+    """What Http2 tells of the same while the connection stands: what is told at its end is left out."""
     parser = Http2(Losses())
     out: list[Message] = []
     for time_ns, (side, said) in enumerate(transcript, 1):

@@ -135,7 +135,7 @@ def test_an_interface_that_goes_is_let_go(attached, network, way):
 
 
 @BOTH
-def test_an_interface_that_refuses_is_told_and_the_others_are_attached_to(attached, tiny, way):
+def test_an_interface_that_refuses_is_told_and_the_others_are_attached_to(attached, way):
     attachments, said = attached(way)
     attachments.take(Changes(came=[Interface(0, "nothing"), interface("beta")]))
     assert len(said) == 1

@@ -18,7 +18,6 @@ from tests.filters.flows import store_of
 from tests.filters.test_index import flows_of
 
 STORE = store_of(Random(7), 900, 700)
-NATIVE = Store(4)
 
 
 def shop_of(counts: dict[str, int]) -> Store:

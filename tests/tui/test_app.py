@@ -124,7 +124,7 @@ def test_save_writes_flows_and_pictures_and_never_over_a_file(tmp_path, monkeypa
     drive(steps)
 
 
-def test_open_reads_another_capture_and_says_what_is_wrong(tmp_path):
+def test_open_reads_another_capture_and_says_what_is_wrong():
     async def steps(app, pilot):
         await pilot.press("v", "o")
         await typed(pilot, "/no/such.pcap")
