@@ -7,7 +7,6 @@ every message of a half has in common is laid out once and kept with the half. K
 from __future__ import annotations
 
 import struct
-from operator import itemgetter
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -88,7 +87,7 @@ TEXT_CUT: Final = int(Flags.TEXT_CUT)
 
 
 class Batch:
-    """The columns of a batch of packets as lists, because rows are read one by one."""
+    """The columns of a batch of packets as lists, because rows are read one by one; what few rows need, as views."""
 
     __slots__ = (
         "acknowledgment", "data", "destination_mac", "has_mac", "icmp_code", "icmp_type", "length", "missing",
@@ -100,11 +99,11 @@ class Batch:
         self.time_ns = packets.time_ns.tolist()
         self.tcp_flags = packets.tcp_flags.tolist()
         self.sequence = packets.sequence.tolist()
-        self.acknowledgment = packets.acknowledgment.tolist()
         self.start = packets.payload_start.tolist()
         self.length = packets.payload_length.tolist()
-        self.missing = packets.payload_missing.tolist()
-        self.has_mac = packets.has_mac.tolist()
+        self.acknowledgment = memoryview(packets.acknowledgment)
+        self.missing = memoryview(packets.payload_missing)
+        self.has_mac = memoryview(packets.has_mac)
         self.source_mac = packets.source_mac.tobytes()
         self.destination_mac = packets.destination_mac.tobytes()
         self.icmp_type = packets.icmp_type
@@ -121,7 +120,7 @@ class Rows:
         self._places: list[int] = []
         self._buffer = bytearray(ROWS * RECORD_SIZE)  # the rows; an object for each would take longer
         self._end = 0
-        self._extras: list[tuple[int, Extra]] = []
+        self._extras: list[Extra | None] = []  # one a row
         self._texts: dict[tuple[bytes, ...], tuple[bytes, bool]] = {}
 
     def __len__(self) -> int:
@@ -134,10 +133,11 @@ class Rows:
         self._extras, self._places, self._end = [], [], 0
         records = np.frombuffer(self._buffer, RAW, len(places))
         if (places[1:] >= places[:-1]).all():
-            return records.copy().view(RECORD), extras
-        order = np.argsort(places, kind="stable")
-        behind = np.argsort(order).tolist()
-        return records[order].view(RECORD), sorted([(behind[row], extra) for row, extra in extras], key=itemgetter(0))
+            records = records.copy()
+        else:
+            order = np.argsort(places, kind="stable")
+            records, extras = records[order], [extras[row] for row in order.tolist()]
+        return records.view(RECORD), [(row, extra) for row, extra in enumerate(extras) if extra is not None]
 
     def packet(self, batch: Batch, row: int, half: Half, tag: Tag, time_ns: int) -> None:
         """Add the L3_L4 flow of one packet."""
@@ -170,7 +170,11 @@ class Rows:
             half.outer = batch.tunnel[row]
         if half.outer is not None or connection.notes is not None:
             flags = EXTRA
-            tunnel, vni = self._annotate(Extra(), half)
+            extra = annotate(Extra(), half)
+            tunnel, vni = _tunnel(extra)
+            self._extras.append(extra)
+        else:
+            self._extras.append(None)
         start = self._end
         if start == len(self._buffer):
             self._buffer += bytes(start)
@@ -239,9 +243,9 @@ class Rows:
         tunnel = vni = 0
         if half.outer is not None or half.connection.notes is not None:
             flags |= EXTRA
-            tunnel, vni = self._annotate(extra or Extra(), half)
-        elif extra is not None:
-            self._extras.append((len(self._places), extra))
+            extra = annotate(extra or Extra(), half)
+            tunnel, vni = _tunnel(extra)
+        self._extras.append(extra)
         start = self._end
         if start == len(self._buffer):
             self._buffer += bytes(start)
@@ -254,10 +258,10 @@ class Rows:
             judged, message.type is RESPONSE, kind, message.type, judgement.match, grpc_status, tunnel, text,
         )  # fmt: skip
 
-    def _annotate(self, extra: Extra, half: Half) -> tuple[int, int]:
-        """Add the extra of the next row, with what is noted of its connection; the record's tunnel and VNI."""
-        self._extras.append((len(self._places), annotate(extra, half)))
-        return (0, 0) if extra.tunnel is None else (extra.tunnel.protocol, extra.tunnel.vni)
+
+def _tunnel(extra: Extra) -> tuple[int, int]:
+    """The record's tunnel protocol and VNI."""
+    return (0, 0) if extra.tunnel is None else (extra.tunnel.protocol, extra.tunnel.vni)
 
 
 def _common(half: Half, tag: Tag, judgement: Judgement) -> Common:

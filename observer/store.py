@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import secrets
 import threading
+from bisect import bisect_left
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -159,18 +161,20 @@ class Store:
         taken = 0
         for start in range(0, count, self._step):
             stop = min(start + self._step, count)
-            own = taken
-            while taken < len(extras) and extras[taken][0] < stop:
-                taken += 1
+            own, taken = taken, bisect_left(extras, stop, taken, key=itemgetter(0))
             part = node if isinstance(node, int) else node[start:stop]
-            self._write(records[start:stop], [(row - start, extra) for row, extra in extras[own:taken]], part)
+            self._write(records[start:stop], extras[own:taken], start, part)
         with self._changed:
             self._changed.notify_all()
 
     def _write(
-        self, records: Records, extras: list[tuple[int, Extra]], node: int | npt.NDArray[np.integer[Any]]
+        self,
+        records: Records,
+        extras: Sequence[tuple[int, Extra]],
+        behind: int,
+        node: int | npt.NDArray[np.integer[Any]],
     ) -> None:
-        """Write at most `_step` rows: give up the oldest, copy, then show the new ones."""
+        """Write at most `_step` rows, `behind` so many of their batch: give up the oldest, copy, then show the new."""
         count = len(records)
         start = self.next
         if start + count - self.capacity > self.first:
@@ -190,8 +194,10 @@ class Store:
                 column[window] = rows[name]
             self._nodes[window] = node if isinstance(node, int) else node[part]
             self._extras[window] = None
+        slots, capacity = self._extras, self.capacity
+        first = position - behind
         for row, extra in extras:
-            self._extras[(position + row) % self.capacity] = extra
+            slots[(first + row) % capacity] = extra
         imported = np.flatnonzero(records["flags"] & Flags.IMPORTED)
         if len(imported):
             self._last_imported = start + int(imported[-1])
