@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import enum
 import heapq
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from operator import itemgetter
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from observer.decode import Packets
 from observer.losses import Losses
@@ -240,16 +241,18 @@ class Conntrack:
             self._askers = {}
         names = keys(packets)
         rows: Sequence[int] = range(len(names))
-        columns: Iterable[Sequence[Any]] = (
-            names,
-            packets.time_ns.tolist(),
-            packets.tcp_flags.tolist(),
-            (packets.payload_length + packets.payload_missing).tolist(),
-            packets.ip_length.tolist(),
+        columns: Sequence[npt.NDArray[Any]] = (
+            packets.time_ns,
+            packets.tcp_flags,
+            packets.payload_length + packets.payload_missing > 0,
+            packets.ip_length,
         )
-        if lane is not None and (order := self._order(packets, names, lane)):
-            rows, columns = order, map(itemgetter(*order), columns)
-        for row, key, time_ns, flags, payload, size in zip(rows, *columns, strict=True):
+        if lane is not None and (order := self._order(packets, names, lane)) is not None:
+            rows = order.tolist()
+            names = list(itemgetter(*rows)(names))
+            columns = [column[order] for column in columns]
+        lists = [column.tolist() for column in columns]
+        for row, key, time_ns, flags, payload, size in zip(rows, names, *lists, strict=True):
             half = get(key)
             what = 0
             if half is not None and (time_ns >= half.wake_ns or flags & half.watch):
@@ -272,26 +275,31 @@ class Conntrack:
             if what:
                 yield row, half, what
 
-    def _order(self, packets: Packets, names: list[bytes], lane: Callable[[Connection], int]) -> list[int]:
-        """The rows lane by lane; none where they have to stay as they are."""
+    def _order(
+        self, packets: Packets, names: list[bytes], lane: Callable[[Connection], int]
+    ) -> npt.NDArray[np.intp] | None:
+        """The rows lane by lane; None where they have to stay as they are."""
         if len(names) < 2 or self._askers is not None:
-            return []
+            return None
         last_ns = int(packets.time_ns.max())
         lanes = dict.fromkeys(names, 0)
         # Nothing may end in a lane, and so nothing begin: connections are numbered as they begin.
         if len(self._connections) + len(lanes) > MAX_CONNECTIONS or last_ns - packets.time_ns.min() >= TCP_CLOSED_NS:
-            return []
+            return None
         get = self._halves.get
+        alive_ns = last_ns - TCP_CLOSED_NS
         for key in lanes:
             half = get(key)
-            if half is not None and last_ns - half.connection.last_ns < TCP_CLOSED_NS:
+            if half is not None and (half.last_ns > alive_ns or half.other.last_ns > alive_ns):
                 number = lane(half.connection)
                 lanes[key] = number << LANE_SHIFT | half.connection.number if number else 0
         for row in np.flatnonzero(packets.tcp_flags & SYN).tolist():
             for key in (names[row], reverse(names[row])):
                 if key in lanes:
                     lanes[key] = 0
-        return np.argsort([lanes[key] for key in names], kind="stable").tolist() if any(lanes.values()) else []
+        if not any(lanes.values()):
+            return None
+        return np.argsort(np.fromiter(map(lanes.__getitem__, names), np.int64, len(names)), kind="stable")
 
     def advance(self, time_ns: int) -> Iterator[Connection]:
         """Yield the connections that have ended by silence, each still whole; forget it afterwards."""

@@ -37,12 +37,10 @@ from observer.tuples import Shape
 
 # record.PACK in pieces, with "x" for what is zero in such a row.
 _TOLD: Final = struct.Struct("<Q 8x Q 16x QI 8x 6I 4x II 4x I 32s 6s6s 5H 6x 8B 2x B x 4B 324x")
-_MESSAGE: Final = struct.Struct("<QQ 68s III 4x I 54s 3H 7s 5B 3x B 324s")
+_MESSAGE: Final = struct.Struct(f"<QQ 68s III 4x I 54s 3H 7s 5B 3x B 4s 16x {TEXT_SIZE}s")
 _COMMON: Final = struct.Struct("<24x Q 12x 6I")
 _PLACE: Final = struct.Struct("<32s 12x 3H 2x H")
 _JUDGED: Final = struct.Struct("7B")
-_TEXT: Final = struct.Struct(f"<4B 16x {TEXT_SIZE}s")
-_SHORT_TEXT: Final = struct.Struct(f"4s 16x {TEXT_SIZE}s")
 _ENDS: Final = struct.Struct(">3H3B")  # a key behind its addresses
 RAW: Final = np.dtype(f"V{RECORD_SIZE}")
 """A record without its fields: numpy copies structures field by field, and this in one go."""
@@ -50,16 +48,13 @@ RAW: Final = np.dtype(f"V{RECORD_SIZE}")
 ROWS: Final = 4_096
 """Rows that there is room for at first."""
 
-TEXTS_LIMIT: Final = 1_024
-"""Texts of messages kept as they stand in a record: most come again, with the response at the latest."""
-
 ADDRESSES: Final = 32
 """Bytes of a key that are both addresses."""
 
 assert _TOLD.size == _MESSAGE.size == RECORD_SIZE
 
-Common: TypeAlias = tuple[Tag, Judgement, bytes, bytes, bytes, bool]
-"""What the rows of a half's messages share: whose they are made of, the three pieces of _MESSAGE, has it a VLAN."""
+Common: TypeAlias = tuple[Tag, Judgement, bytes, bytes, bytes, int]
+"""What the rows of a half's messages share: whose they are made of, three pieces of _MESSAGE, what is present."""
 
 # Members of enums as plain numbers: looking them up in their class is slow, and done for every row.
 TCP: Final = int(Protocol.TCP)
@@ -87,7 +82,7 @@ TEXT_CUT: Final = int(Flags.TEXT_CUT)
 
 
 class Batch:
-    """The columns of a batch of packets as lists, because rows are read one by one; what few rows need, as views."""
+    """The columns of a batch of packets as lists, because rows are read one by one; what few rows need, as it is."""
 
     __slots__ = (
         "acknowledgment", "data", "destination_mac", "has_mac", "icmp_code", "icmp_type", "length", "missing",
@@ -101,9 +96,9 @@ class Batch:
         self.sequence = packets.sequence.tolist()
         self.start = packets.payload_start.tolist()
         self.length = packets.payload_length.tolist()
-        self.acknowledgment = memoryview(packets.acknowledgment)
-        self.missing = memoryview(packets.payload_missing)
-        self.has_mac = memoryview(packets.has_mac)
+        self.acknowledgment = packets.acknowledgment
+        self.missing = packets.payload_missing
+        self.has_mac = packets.has_mac
         self.source_mac = packets.source_mac.tobytes()
         self.destination_mac = packets.destination_mac.tobytes()
         self.icmp_type = packets.icmp_type
@@ -121,7 +116,6 @@ class Rows:
         self._buffer = bytearray(ROWS * RECORD_SIZE)  # the rows; an object for each would take longer
         self._end = 0
         self._extras: list[Extra | None] = []  # one a row
-        self._texts: dict[tuple[bytes, ...], tuple[bytes, bool]] = {}
 
     def __len__(self) -> int:
         """Rows made since the last were taken."""
@@ -199,14 +193,15 @@ class Rows:
             common = _common(half, tag, judgement)
             if half.connection.protocol == TCP:  # others have few messages each, and are many
                 half.common = common
-        _, _, ends, place, judged, has_vlan = common
-        texts = self._texts.get(message.texts)
-        if texts is None:
-            if len(self._texts) >= TEXTS_LIMIT:
-                self._texts.clear()
-            texts = self._texts[message.texts] = _text(message.texts)
-        text, cut = texts
-        present, flags = HAS_VLAN | IS_REPLY if has_vlan else IS_REPLY, L7_INCOMPLETE if message.incomplete else 0
+        _, _, ends, place, judged, present = common
+        texts, cut = message.texts, False
+        text = b"".join(texts)
+        if len(text) <= TEXT_SLOT_MAX:  # as nearly all: pack_text would cut nothing
+            text_lengths = bytes(map(len, texts))
+        else:
+            slots, text, cut = pack_text(texts)
+            text_lengths = bytes(slots)
+        flags = L7_INCOMPLETE if message.incomplete else 0
         code, method, number, latency_ns = message.code, message.method, message.id, message.latency_ns
         if code is None:
             code = 0
@@ -228,7 +223,7 @@ class Rows:
         kind, head, dns, extension = message.kind, message.head, message.dns, message.extension
         if cut or head or dns is not None or extension:
             flags |= EXTRA | (TEXT_CUT if cut else 0)
-            extra = Extra(message.texts if cut else (), head, dns)
+            extra = Extra(texts if cut else (), head, dns)
             extra.extension = extension
             if asked is not None and asked.head:
                 if asked.trace_id is None:
@@ -255,7 +250,8 @@ class Rows:
             self._buffer, start,
             time_ns, latency_ns if latency_ns > 0 else 0, ends, number & 0xFFFFFFFF, present, flags, vni, place,
             code & 0xFFFF, message.version & 0xFFFF, method & 0xFFFF,
-            judged, message.type is RESPONSE, kind, message.type, judgement.match, grpc_status, tunnel, text,
+            judged, message.type is RESPONSE, kind, message.type, judgement.match, grpc_status, tunnel,
+            text_lengths, text,
         )  # fmt: skip
 
 
@@ -282,13 +278,5 @@ def _common(half: Half, tag: Tag, judgement: Judgement) -> Common:
         ),
         _PLACE.pack(half.key[:ADDRESSES], source_port, destination_port, vlan, drop_reason),
         _JUDGED.pack(family, protocol, L7, L7_EVENT, 0, verdict, direction),
-        vlan != 0,
+        HAS_VLAN | IS_REPLY if vlan else IS_REPLY,
     )
-
-
-def _text(texts: tuple[bytes, ...]) -> tuple[bytes, bool]:
-    joined = b"".join(texts)
-    if len(joined) <= TEXT_SLOT_MAX:  # as nearly all: pack_text would cut nothing
-        return _SHORT_TEXT.pack(bytes(map(len, texts)), joined), False
-    lengths, text, cut = pack_text(texts)
-    return _TEXT.pack(*lengths, text), cut

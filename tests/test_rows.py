@@ -9,7 +9,7 @@ from observer.extra import DnsAnswer
 from observer.l7.message import Message, Side
 from observer.policy.engine import Decision
 from observer.record import Direction, L7Kind, L7Type, PolicyMatch, Present, pack_text, unpack_text
-from observer.rows import ROWS, TEXTS_LIMIT, Rows
+from observer.rows import ROWS, Rows
 from observer.tag import Ends, Judgement, Tag
 from observer.tuples import KEY
 
@@ -113,16 +113,6 @@ def test_texts_that_have_room_are_laid_out_as_they_are(texts: tuple[bytes, ...])
     assert records["text"][0].tobytes().rstrip(b"\0") == joined
     assert not cut
     assert not extras
-
-
-def test_more_texts_than_are_kept_stay_right() -> None:
-    rows = Rows()
-    asked = [replace(REQUEST, texts=(b"/%d" % number, b"host")) for number in range(TEXTS_LIMIT + 2)]
-    for message in (*asked, *asked):
-        rows.message(half(), message, message, TAG, JUDGEMENT, 9)
-        assert len(rows._texts) <= TEXTS_LIMIT
-    records, _ = rows.take()
-    assert [unpack_text(record)[0] for record in records] == [message.texts[0] for message in asked] * 2
 
 
 def test_more_rows_than_there_was_room_for_at_first() -> None:
