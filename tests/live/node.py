@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,6 +30,39 @@ ENVIRONMENT["PYTHONPATH"] = str(ROOT)
 COMMAND = (sys.executable, "-m", "observer.cli")
 
 Flow = dict[str, Any]
+
+
+class Followed:
+    """What a follower has printed so far, flow by flow."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self.flows: list[Flow] = []
+        self.position = 0
+
+    def read(self) -> int:
+        """Take the lines that are whole by now; how many flows they told."""
+        before = len(self.flows)
+        text = os.pread(self.fd, 1 << 26, self.position)
+        text = text[: text.rfind(b"\n") + 1]
+        self.position += len(text)
+        self.flows += [json.loads(line)["flow"] for line in text.splitlines() if b'"flow"' in line]
+        return len(self.flows) - before
+
+    def until(self, enough: Callable[[list[Flow]], bool]) -> None:
+        """Wait until it is enough, or for so long that it will never be."""
+        end = time.monotonic() + PATIENCE_S
+        while not enough(self.flows) and time.monotonic() < end:
+            time.sleep(0.05)
+            self.read()
+
+    def settle(self) -> None:
+        """Wait until nothing has come for a second: what would be told twice has been by then."""
+        quiet = time.monotonic()
+        while time.monotonic() < quiet + 1:
+            time.sleep(0.05)
+            if self.read():
+                quiet = time.monotonic()
 
 
 class Node:
@@ -60,6 +94,25 @@ class Node:
             if enough(flows) or time.monotonic() > end:
                 return flows
             time.sleep(0.2)
+
+    @contextmanager
+    def follow(self, *words: str) -> Iterator[Followed]:
+        """`observe --follow`, from the first flow that the server holds, until nothing more comes after the block."""
+        line = [*COMMAND, "observe", "--server", self.address, "--all", "--follow", "-o", "json", *words]
+        with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as errors:
+            process = subprocess.Popen(line, stdout=out, stderr=errors, env=ENVIRONMENT, cwd=ROOT)
+            try:
+                followed = Followed(out.fileno())
+                yield followed
+                followed.settle()
+                process.send_signal(signal.SIGINT)
+                assert process.wait(10) == 0
+                followed.read()
+                errors.seek(0)
+                assert not errors.read()
+            finally:
+                process.kill()
+                process.wait()
 
     def status(self) -> dict[str, Any]:
         """`flowscope status -o json`."""

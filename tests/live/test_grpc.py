@@ -28,9 +28,11 @@ def test_each_call_shows_with_its_status(lab, case, address):
     ends = {"shop/client": (CLIENT, "fd00:9::10"), "shop/orders": (SERVER, "fd00:9::50")}
     who = identities(lab.folder / "identities.yaml", ends)
     with watched(lab, switch, "--datapath", "ebpf", "--identities", who) as node:
-        done = client.run(sys.executable, PROGRAM, case, f"{address}:{PORT}")
-        said = [json.loads(line) for line in done.stdout.splitlines()]
-        flows = node.until(lambda flows: len(flows) >= 2 * len(said), "--protocol", "http")
+        with node.follow("--protocol", "http") as followed:
+            done = client.run(sys.executable, PROGRAM, case, f"{address}:{PORT}")
+            said = [json.loads(line) for line in done.stdout.splitlines()]
+            followed.until(lambda flows: len(flows) >= 2 * len(said))
+        flows = followed.flows
     requests = [flow for flow in flows if is_request(flow)]
     responses = [flow for flow in flows if not is_request(flow)]
     assert len(said) >= 5

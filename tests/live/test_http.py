@@ -41,8 +41,10 @@ def test_each_request_and_response_shows_once(lab, datapath):
         {CLIENT: (http1.CLIENT, "fd00:9::10"), WEB: (http1.WEB, "fd00:9::20")},
     )
     with watched(lab, switch, "--datapath", datapath, "--identities", who) as node:
-        said = traffic(client)
-        flows = node.until(lambda flows: len(flows) >= 2 * len(said), "--protocol", "http")
+        with node.follow("--protocol", "http") as followed:
+            said = traffic(client)
+            followed.until(lambda flows: len(flows) >= 2 * len(said))
+        flows = followed.flows
         status = node.status()
     assert status["tier"] == {"ebpf": "ebpf", "user": "packet"}[datapath]
     requests = [flow for flow in flows if is_request(flow)]

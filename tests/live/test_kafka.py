@@ -34,13 +34,13 @@ def test_each_request_shows_once_and_is_answered(lab, program):
     bootstrap = f"{SERVER}:{PORT}"
     pcap = lab.folder / "wire.pcap"
     with watched(lab, switch, "--datapath", "ebpf", "--identities", who) as node:
-        with lab.capture(switch, "br0", pcap, filters=f"tcp port {PORT}"):
-            kafka.client(client, program, "produce", bootstrap, "billing-service", "orders")
-            kafka.client(client, program, "fetch", bootstrap, "billing-service", "orders")
-        wire = [line for line in golden.read(pcap) if line["t"] == "kafka_req"]
-        flows = node.until(
-            lambda flows: sum(map(is_request, flows)) >= len(wire), "--protocol", "kafka", "--port", str(PORT)
-        )
+        with node.follow("--protocol", "kafka", "--port", str(PORT)) as followed:
+            with lab.capture(switch, "br0", pcap, filters=f"tcp port {PORT}"):
+                kafka.client(client, program, "produce", bootstrap, "billing-service", "orders")
+                kafka.client(client, program, "fetch", bootstrap, "billing-service", "orders")
+            wire = [line for line in golden.read(pcap) if line["t"] == "kafka_req"]
+            followed.until(lambda flows: sum(map(is_request, flows)) >= len(wire))
+        flows = followed.flows
     requests = [flow for flow in flows if is_request(flow)]
     assert Counter(map(header, requests)) == Counter(
         (name_of(line["api_key"]), line["api_version"], line["correlation_id"], line["sport"]) for line in wire
