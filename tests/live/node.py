@@ -146,7 +146,14 @@ def watched(lab: Lab, at: Namespace, *words: object) -> Iterator[Node]:
             text = process.stderr.readline()
             assert text, f"the server ended: {said}"
             said.append(text.rstrip("\n"))
-        yield Node(process, address, said)
+        try:
+            yield Node(process, address, said)
+        except BaseException as error:
+            ended = process.poll()
+            process.kill()
+            error.add_note(f"the server {'ran on' if ended is None else f'had ended with {ended}'}")
+            error.add_note(f"it wrote: {process.stderr.read()}")
+            raise
         process.send_signal(signal.SIGTERM)
         process.wait(10)
         rest = process.stderr.read()
