@@ -128,7 +128,7 @@ FLAGS: Final[dict[str, FilterFlag]] = {
         *_sided("service", "service", "services whose name begins so: [NAMESPACE/]PREFIX"),
         *_sided("port", "port", "this port"),
         *_sided("workload", "workload", "this workload: NAME, KIND/NAME or KIND/", parse=values.workload),
-        *_sided("identity", "identity", "this security identity, a number or world, host ...", parse=values.identity),
+        *_sided("identity", "identity", "this security identity: a number, or world, host", parse=values.identity),
         FilterFlag(
             "traffic-direction", "Flows in this direction: ingress, egress.", "traffic_direction", values.direction
         ),
