@@ -214,8 +214,9 @@ class Conntrack:
         self._losses = losses
         self._halves: dict[bytes, Half] = {}
         self._connections: dict[int, Connection] = {}
-        # Who sent a SYN, by the tuple without its network; as long as no packet came through a tunnel, nobody.
+        # Who sent a SYN, by the tuple without its network; nobody as long as all packets were of one network.
         self._askers: dict[bytes, Half] | None = None
+        self._vlan = -1  # of the first packet
         self._number = 0
         self._swept_ns = 0
 
@@ -237,8 +238,8 @@ class Conntrack:
         nothing in common between such connections and others.
         """
         get = self._halves.get
-        if packets.tunnel is not None and self._askers is None:
-            self._askers = {}
+        if self._askers is None and self._mixes_networks(packets):
+            self._askers = {_ends(each.client.key): each.client for each in self if each.protocol == TCP}
         names = keys(packets)
         rows: Sequence[int] = range(len(names))
         columns: Sequence[npt.NDArray[Any]] = (
@@ -354,15 +355,22 @@ class Conntrack:
         half.wake_ns = 0 if half.wants_acks else time_ns + REPORT_NS
         return TELL
 
+    def _mixes_networks(self, packets: Packets) -> bool:
+        """Whether packets come through tunnels, or in more than one VLAN."""
+        if self._vlan < 0 and len(packets):
+            self._vlan = int(packets.vlan[0])
+        return packets.tunnel is not None or bool((packets.vlan != self._vlan).any())
+
     def _answering(self, packets: Packets, row: int, key: bytes, flags: int) -> Half | None:
-        """The half whose first packet this is, where it answers a SYN that passed in another tunnel, or in none.
+        """The half whose first packet this is, where it answers a SYN from another tunnel or VLAN, or from none.
 
         A network of tunnels may have an id for each direction (Cilium's VNI is the sender's identity), or have tunnels
-        in one direction only. That the SYN-ACK confirms the number of the SYN tells it from equal addresses elsewhere.
+        in one direction only; a port that mirrors a link may tag one direction, or see another VLAN in each. That the
+        SYN-ACK confirms the number of the SYN tells it from equal addresses elsewhere.
         """
         if self._askers is None or flags & (SYN | ACK) != SYN | ACK or key[38] != TCP:
             return None
-        asker = self._askers.get(reverse(key)[: KEY.size])
+        asker = self._askers.get(_ends(reverse(key)))
         if asker is None or asker.other.packets or asker.isn != (int(packets.acknowledgment[row]) - 1) & 0xFFFFFFFF:
             return None
         half = asker.other
@@ -404,7 +412,7 @@ class Conntrack:
         self._connections[connection.number] = connection
         self._halves[key] = half
         if self._askers is not None and connection.protocol == TCP and flags & (SYN | ACK) == SYN:
-            self._askers[key[: KEY.size]] = half
+            self._askers[_ends(key)] = half
         if key[40] != NO_REPLY:
             # Both ends of a connection may have the same address and port; then there is one direction only.
             self._halves.setdefault(half.other.key, half.other)
@@ -432,10 +440,15 @@ class Conntrack:
         for half in (connection.client, connection.server):
             if self._halves.get(half.key) is half:
                 del self._halves[half.key]
-            if self._askers is not None and self._askers.get(half.key[: KEY.size]) is half:
-                del self._askers[half.key[: KEY.size]]
+            if self._askers is not None and self._askers.get(_ends(half.key)) is half:
+                del self._askers[_ends(half.key)]
             # Without these circles nobody has to wait for the garbage collector.
             del half.connection, half.other
+
+
+def _ends(key: bytes) -> bytes:
+    """A key without the network that its addresses are of: VLAN and tunnel."""
+    return key[:36] + key[38 : KEY.size]
 
 
 def guess(key: bytes) -> tuple[bool, Roles]:

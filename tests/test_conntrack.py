@@ -150,6 +150,30 @@ TABLES = {
         [udp(A, C, vlan=5), udp(C, A, vlan=6), udp(C, A, vlan=5)],
         [(0, NEW, 1), (1, NEW, 2), (2, REPLY, 1)],
     ),
+    "a SYN-ACK in another VLAN, or in none, confirms the SYN": (
+        [
+            tcp(A, B, "S", sequence=1, vlan=5),
+            tcp(A, B, "S", sequence=1, vlan=5, at=1),
+            tcp(B, A, "SA", sequence=9, acknowledgment=2, at=1),
+            tcp(A, B, "FA", sequence=2, vlan=5, at=2),
+            tcp(B, A, "FA", sequence=10, at=2),
+            tcp(A, C, "S", sequence=4, at=3),
+            tcp(C, A, "SA", sequence=7, acknowledgment=5, vlan=6, at=3),
+        ],
+        [(0, NEW, 1), (2, REPLY, 1), (3, ESTABLISHED, 1), (4, REPLY, 1), (5, NEW, 2), (6, REPLY, 2)],
+    ),
+    "a SYN-ACK in another VLAN that confirms another SYN": (
+        [tcp(A, B, "S", sequence=1, vlan=5), tcp(B, A, "SA", sequence=9, acknowledgment=3)],
+        [(0, NEW, 1), (1, ESTABLISHED, 2)],
+    ),
+    "a SYN-ACK in another VLAN where the SYN was answered in its own": (
+        [
+            tcp(A, B, "S", sequence=1, vlan=5),
+            tcp(B, A, "SA", sequence=9, acknowledgment=2, vlan=5),
+            tcp(B, A, "SA", sequence=9, acknowledgment=2, vlan=6),
+        ],
+        [(0, NEW, 1), (1, REPLY, 1), (2, ESTABLISHED, 2)],
+    ),
     "protocols do not mix": ([udp(A, B), tcp(A, B, "S")], [(0, NEW, 1), (1, NEW, 2)]),
 }  # fmt: skip
 
