@@ -53,6 +53,7 @@ STATIC_TABLE: Final[tuple[tuple[bytes, bytes], ...]] = (
 """Appendix A; index 1 is the first."""
 
 _STATIC_SIZE: Final = len(STATIC_TABLE)
+_STATIC_LONGEST: Final = max(len(name) + len(value) for name, value in STATIC_TABLE)
 _UNKNOWN: Final[Field] = (None, None)
 
 
@@ -97,6 +98,8 @@ class HpackDecoder:
         """
         self.cut = not whole
         fields: list[Field] = []
+        # No field can be longer: what the block adds to those of the tables grows to 8/5 by Huffman's code.
+        longest = self._size + _STATIC_LONGEST + 2 * len(block)
         try:
             self._decode(block, fields)
         except (HpackError, HuffmanError, IndexError) as error:
@@ -105,39 +108,47 @@ class HpackDecoder:
                 raise HpackError(str(error) or "block cut off") from None
         if not whole:
             self.lose()
+        if len(fields) > FIELDS_LIMIT or len(fields) * longest > OUTPUT_LIMIT:
+            self._limit_output(fields)
         return fields
 
     def _decode(self, block: bytes, fields: list[Field]) -> None:
-        position, end, room = 0, len(block), OUTPUT_LIMIT
-        updates = True
+        position, end = 0, len(block)
+        entries = self._entries
         while position < end:
             byte = block[position]
             if byte & 0x80:  # 6.1: indexed field
                 if 0x80 < byte <= 0x80 + _STATIC_SIZE:
-                    field: Field = STATIC_TABLE[byte - 0x81]
+                    fields.append(STATIC_TABLE[byte - 0x81])
+                    position += 1
+                elif 0x80 + _STATIC_SIZE < byte <= 0x80 + _STATIC_SIZE + len(entries) and byte < 0xFF:
+                    fields.append(entries[0x80 + _STATIC_SIZE - byte])  # the newest is the last
                     position += 1
                 else:
                     index, position = _integer(block, position, 0x7F)
-                    field = self._lookup(index)
+                    fields.append(self._lookup(index))
             elif byte & 0x40:  # 6.2.1: literal with incremental indexing
                 field, position = self._literal(block, position, 0x3F)
                 self._insert(field)
+                fields.append(field)
             elif byte & 0x20:  # 6.3: dynamic table size update, only before the first field (4.2)
-                if not updates:
+                if fields:
                     raise HpackError("table size update after a field")
                 limit, position = _integer(block, position, 0x1F)
                 self._resize(limit)
-                continue
             else:  # 6.2.2, 6.2.3: literal without indexing, or never indexed
                 field, position = self._literal(block, position, 0x0F)
-            updates = False
-            name, value = field
-            room -= len(name or b"") + len(value or b"")
-            if room < 0 or len(fields) >= FIELDS_LIMIT:
-                self.cut = True
-                room = -1  # a later field that is smaller must not look as if it were the next
-            else:
                 fields.append(field)
+
+    def _limit_output(self, fields: list[Field]) -> None:
+        """Keep the first fields, as far as the limits let them through."""
+        room = OUTPUT_LIMIT
+        for number, (name, value) in enumerate(fields):
+            room -= len(name or b"") + len(value or b"")
+            if room < 0 or number >= FIELDS_LIMIT:
+                self.cut = True
+                del fields[number:]
+                return
 
     def _lookup(self, index: int) -> Field:
         if 0 < index <= _STATIC_SIZE:

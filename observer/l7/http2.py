@@ -42,7 +42,7 @@ SECTION_SIZE: Final = 256
 MALFORMED_LIMIT: Final = 32
 """Malformed frames and header blocks after which a connection counts as opaque."""
 
-_HEADER: Final = struct.Struct("!BHBBL")
+_HEADER: Final = struct.Struct("!LBL")  # length and type together, flags, stream
 _DATA: Final = FrameType.DATA.value
 _HEADERS: Final = FrameType.HEADERS.value
 _RST_STREAM: Final = FrameType.RST_STREAM.value
@@ -197,7 +197,6 @@ class Http2:
         return position
 
     def _frame(self, direction: Direction, data: bytes, position: int, time_ns: int, out: list[Message]) -> int:
-        size: int
         buffer = direction.buffer
         if buffer or len(data) - position < HEADER_SIZE:
             piece = data[position : position + HEADER_SIZE - len(buffer)]
@@ -205,13 +204,27 @@ class Http2:
             position += len(piece)
             if len(buffer) < HEADER_SIZE:
                 return position
-            high, low, kind, flags, stream = _HEADER.unpack(buffer)
+            word, flags, stream = _HEADER.unpack(buffer)
             buffer.clear()
         else:
-            high, low, kind, flags, stream = _HEADER.unpack_from(data, position)
+            word, flags, stream = _HEADER.unpack_from(data, position)
             position += HEADER_SIZE
-        size = high << 16 | low
+        size, kind = word >> 8, word & 0xFF
         stream &= 0x7FFF_FFFF
+        after = position + size
+        whole = after <= len(data)
+        if whole and stream and not direction.block_stream:  # nearly all are: most of these are read here
+            if kind == _HEADERS and flags & _FRAMED == END_HEADERS and size <= HEADER_BLOCK_LIMIT:
+                section = self._section(direction, data[position:after])
+                if section is not None:
+                    self._streams.section(direction.side, stream, section, flags & END_STREAM != 0, time_ns, out)
+                return after
+            if kind == _DATA and not flags & PADDED:
+                if size and self._streams.wants_data(stream):
+                    self._streams.data(direction.side, stream, data[position:after])
+                if flags & END_STREAM:
+                    self._streams.end(direction.side, stream, time_ns, out)
+                return after
         if (
             _SIZES.get(kind, size) != size
             or (not stream and kind in _OF_STREAM)
@@ -226,26 +239,11 @@ class Http2:
             self._cut_block(direction, time_ns, out)
         direction.kind, direction.flags, direction.stream, direction.left = kind, flags, stream, size
         direction.missing = False
-        if size <= len(data) - position:
-            if kind == _HEADERS and flags & _FRAMED == END_HEADERS and size <= HEADER_BLOCK_LIMIT:  # most are so
-                direction.left = direction.block_promised = 0
-                direction.block_stream, direction.block_missing = stream, False
-                direction.block_end_stream = bool(flags & END_STREAM)
-                self._end_block(direction, data[position : position + size], time_ns, out)
-                return position + size
-            if kind not in _KEPT and not (kind == _DATA and flags & PADDED):
-                direction.left = 0
-                if kind == _DATA:
-                    if size and self._streams.wants_data(stream):
-                        self._streams.data(direction.side, stream, data[position : position + size])
-                    if flags & END_STREAM:
-                        self._streams.end(direction.side, stream, time_ns, out)
-                return position + size
         if kind in _KEPT:
-            if size <= len(data) - position and size <= HEADER_BLOCK_LIMIT:
+            if whole and size <= HEADER_BLOCK_LIMIT:
                 direction.left = 0
-                self._payload(direction, data[position : position + size], time_ns, out)
-                return position + size
+                self._payload(direction, data[position:after], time_ns, out)
+                return after
             direction.state = KEEP
         elif kind == _DATA and self._streams.wants_data(stream):
             direction.padding = 0
@@ -366,23 +364,23 @@ class Http2:
         number = direction.block_stream
         direction.block_stream = 0
         direction.block.clear()
-        section = direction.sections.get(block)
-        if section is None or direction.block_missing or direction.sections_of != direction.hpack.changes:
-            section = self._read(direction, block)
-            if section is None:
-                return
+        section = self._section(direction, block, whole=not direction.block_missing)
+        if section is None:
+            return
         if not direction.block_promised:
             end_stream = direction.block_end_stream
             self._streams.section(direction.side, number, section, end_stream, time_ns, out)
         elif direction.side is SERVER and direction.block_promised % 2 == 0:
             self._streams.promise(direction.block_promised, section, time_ns)
 
-    def _read(self, direction: Direction, block: bytes) -> Section | None:
+    def _section(self, direction: Direction, block: bytes, *, whole: bool = True) -> Section | None:
         """The section of a block, kept if it is sound and has changed no table; None where it is malformed."""
         hpack = direction.hpack
         changes = hpack.changes
+        if direction.sections_of == changes and whole and (known := direction.sections.get(block)) is not None:
+            return known
         try:
-            fields = hpack.decode(block, whole=not direction.block_missing)
+            fields = hpack.decode(block, whole=whole)
         except HpackError:
             self._faulty("malformed header block")
             return None
