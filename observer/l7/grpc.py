@@ -40,6 +40,9 @@ STATUS_NAMES: Final = (
     "UNAUTHENTICATED",
 )
 
+TRAILERS: Final = frozenset((b"grpc-status", b"grpc-message"))
+"""Fields that say how a call has ended."""
+
 WEB_TRAILER_LIMIT: Final = 4_096
 """Octets of a gRPC-Web trailer section that are read."""
 MESSAGE_TEXT_LIMIT: Final = 1_024
@@ -64,7 +67,6 @@ _UNITS_NS: Final = {
     b"u": 1_000,
     b"n": 1,
 }
-_STATUS: Final = re.compile(rb"[0-9]{1,3}")
 
 
 def is_grpc(content_type: bytes) -> bool:
@@ -80,7 +82,7 @@ def timeout_ns(value: bytes) -> int | None:
 
 def status_of(value: bytes) -> int | None:
     """The number of grpc-status, or None where it is malformed or fits no octet."""
-    return int(value) if _STATUS.fullmatch(value) and int(value) < 256 else None
+    return int(value) if value.isdigit() and len(value) < 4 and int(value) < 256 else None
 
 
 def split_path(path: bytes) -> tuple[str, str]:
@@ -154,7 +156,7 @@ class GrpcCall:
         self.status: int | None = None
         self.status_message = b""
         self._sides = (_Prefixes(), _Prefixes())
-        if content_type[:20].lower() == b"application/grpc-web" and content_type[20:25].lower() == b"-text":
+        if content_type[16:17] == b"-" and content_type[:25].lower() == b"application/grpc-web-text":
             self.lose(CLIENT)
             self.lose(SERVER)
 

@@ -22,7 +22,7 @@ CONNECT, OTHER = HttpMethod.CONNECT, HttpMethod.OTHER
 _NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")  # a token without upper case (8.2)
 _PSEUDO: Final = frozenset({b":method", b":scheme", b":authority", b":path", b":status", b":protocol"})  # RFC 8441, 4
 _STATUS: Final = re.compile(rb"[1-5][0-9][0-9]")
-_USUAL_NAMES: Final = frozenset(name for name, _ in STATIC_TABLE if name[:1] != b":") | {
+_PLAIN_NAMES: Final = frozenset(name for name, _ in STATIC_TABLE if name[:1] != b":") - {b"cookie"} | {
     b"te", b"grpc-status", b"grpc-message", b"grpc-timeout", b"grpc-encoding", b"grpc-accept-encoding", b"traceparent",
 }  # fmt: skip
 
@@ -60,17 +60,17 @@ def read_section(decoded: Sequence[Field], cut: bool, losses: Losses) -> Section
     for name, value in decoded:
         if name is None or value is None:
             unknown = True
-        elif name in _USUAL_NAMES:
-            if name == b"cookie":
-                cookies.append(value)
-                if len(cookies) > 1:
-                    continue  # 8.2.3: crumbs of one field
+        elif name in _PLAIN_NAMES:
             fields.append((name, value))
-        elif name[:1] == b":":
-            if name not in _PSEUDO or name in pseudo or fields:  # 8.3
+        elif name in _PSEUDO:
+            if name in pseudo or fields:  # 8.3
                 malformed += 1
             else:
                 pseudo[name] = value
+        elif name == b"cookie":
+            cookies.append(value)
+            if len(cookies) == 1:  # 8.2.3: the others are crumbs of the same field
+                fields.append((name, value))
         elif _NAME.fullmatch(name):
             fields.append((name, value))
         else:
@@ -92,13 +92,13 @@ def read_section(decoded: Sequence[Field], cut: bool, losses: Losses) -> Section
         losses.count("http2", "header section cut short")
     first_unknown = decoded[0][0] is None if decoded else cut
     sound = not malformed and not cut
-    status = pseudo.get(b":status", b"")
-    code = int(status) if _STATUS.fullmatch(status) else None
+    status = pseudo.get(b":status")
+    code = int(status) if status is not None and _STATUS.fullmatch(status) else None
     return Section(pseudo, fields, head, unknown, first_unknown, cut, sound, code, dict(reversed(fields)))
 
 
 def _lines(fields: Sequence[tuple[bytes, bytes]]) -> bytes:
-    return b"".join([b"%b: %b\r\n" % field for field in fields])
+    return b"\r\n".join([name + b": " + value for name, value in fields] + [b""])
 
 
 def _in_base64(value: bytes) -> bytes:

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from observer.l7.grpc import GrpcCall, is_grpc
+from observer.l7.grpc import TRAILERS, GrpcCall, is_grpc
 from observer.l7.http2_head import Section, method_of, texts_of
 from observer.l7.message import Message, Side
 from observer.losses import Losses
@@ -202,10 +202,10 @@ class Streams:
     # Header sections
 
     def _asked(self, number: int, section: Section, end_stream: bool, time_ns: int, out: list[Message]) -> None:
-        stream = self._streams.get(number)
-        if stream is not None and stream.request is not None and not section.is_request:
-            return  # trailers (8.1)
         if not section.is_request:
+            asked = self._streams.get(number)
+            if asked is not None and asked.request is not None:
+                return  # trailers (8.1)
             if number <= self._newest or not section.begins_unknown:
                 return  # trailers of a request that was not seen, or is forgotten
             if end_stream and not self._newest:
@@ -214,21 +214,23 @@ class Streams:
         if not number % 2:
             self._losses.count("http2", "request on a server's stream")  # 5.1.1
             return
-        self._newest = max(self._newest, number)
+        if number > self._newest:
+            self._newest = number
         method = method_of(section)
         texts = texts_of(section, method)
-        known = not section.unknown and not section.cut
-        if known and (method is None or not texts[0]):
-            self._losses.count("http2", "malformed request")  # 8.3.1
-        message = Message(HTTP, REQUEST, CLIENT, time_ns, texts, method, 20, id=number)
+        message = Message(HTTP, REQUEST, CLIENT, time_ns, texts, method, 20, None, number)
         message.head = section.head
-        message.incomplete = not known or method is None or not texts[0]
+        if section.unknown or section.cut:
+            message.incomplete = True
+        elif method is None or not texts[0]:
+            message.incomplete = True
+            self._losses.count("http2", "malformed request")  # 8.3.1
         stream = _Stream(message, self._epochs)
-        content_type = section.get(b"content-type")
-        if is_grpc(content_type) or (section.unknown and section.get(b"grpc-timeout")):
+        content_type, timeout = section.get(b"content-type"), section.get(b"grpc-timeout")
+        if is_grpc(content_type) or (section.unknown and timeout):
             message.kind = GRPC
-            stream.call = GrpcCall(texts[0], content_type, section.get(b"grpc-timeout"))
-            message.extension = stream.call.request_extension()
+            call = stream.call = GrpcCall(texts[0], content_type, timeout)
+            message.extension = call.request_extension()
         if protocol := section.pseudo.get(b":protocol"):  # RFC 8441
             spoken = protocol.decode("utf-8", "backslashreplace")
             message.extension = {**(message.extension or {}), "http2": {"stream_id": number, "protocol": spoken}}
@@ -237,7 +239,7 @@ class Streams:
 
     def _answered(self, number: int, section: Section, end_stream: bool, time_ns: int, out: list[Message]) -> None:
         stream = self._streams.get(number)
-        begins = self._begins(stream, section, end_stream)
+        begins = b":status" in section.pseudo or self._begins(stream, section, end_stream)
         if stream is None:
             if number in self._given_up:
                 return  # the server answered before it heard of it: the response was told (5.1)
@@ -261,12 +263,13 @@ class Streams:
         elif not stream.answered:
             stream.incomplete = True
         if not stream.told:
-            self._see_grpc(stream, section, begins is True)
+            if stream.call is None and not stream.pushed:
+                self._see_grpc(stream, section, begins is True)
             stream.head += section.head
             stream.cost += len(section.head)
             if number in self._streams:
                 self._cost += len(section.head)
-            if stream.call is not None:
+            if stream.call is not None and not section.first.keys().isdisjoint(TRAILERS):
                 stream.call.trailers(section.fields)
             if end_stream or (begins and stream.call is None):
                 self._tell(number, stream, time_ns, out)
@@ -274,9 +277,7 @@ class Streams:
             self._forget(number)
 
     def _begins(self, stream: _Stream | None, section: Section, end_stream: bool) -> bool | None:
-        """Whether a server's section begins a response (not: ends one); None where that cannot be known."""
-        if b":status" in section.pseudo:
-            return True
+        """Whether a server's section without status begins a response (not: ends one); None: that cannot be known."""
         if (stream is not None and stream.answered) or not section.begins_unknown:
             return False
         if not end_stream or (stream is not None and stream.epochs[SERVER] == self._epochs[SERVER]):
@@ -285,8 +286,6 @@ class Streams:
 
     def _see_grpc(self, stream: _Stream, section: Section, begins: bool) -> None:
         """Let the response say that it is gRPC where the request could not."""
-        if stream.call is not None or stream.pushed:
-            return
         content_type = section.get(b"content-type")
         if not is_grpc(content_type) and not section.get(b"grpc-status"):
             return
@@ -306,7 +305,7 @@ class Streams:
     ) -> None:
         stream.told = True
         call, request = stream.call, stream.request
-        message = Message(HTTP, RESPONSE, SERVER, time_ns, version=20, code=stream.code, id=number)
+        message = Message(HTTP, RESPONSE, SERVER, time_ns, (), None, 20, stream.code, number)
         message.head = stream.head
         message.incomplete = stream.incomplete or request is None or (stream.code is None and ended is None)
         if stream.epochs[SERVER] != self._epochs[SERVER] and (ended is not None or call is not None):
