@@ -21,7 +21,6 @@ from observer.l7.http1_head import (
     MALFORMED_START,
     START_IN_LINE,
     Fields,
-    StartLine,
     is_h2c,
     is_plausible,
     read_section,
@@ -173,7 +172,11 @@ class Http1:
             start = start_line(stream.side, data[position:end]) if end >= 0 else None
             if start is not None:  # nearly always, and most often the whole section is there
                 stream.start, stream.time_ns, stream.state = start, time_ns, FIELDS
-                return self._fields(stream, data, end + 1, time_ns, out)
+                match = HEAD_END.search(data, end)
+                if match is None or match.start() > end + HEAD_LIMIT:
+                    return end + 1
+                self._told(stream, data[end : match.start() + 1], time_ns, out)
+                return match.end()
         line, position, whole = stream.take_line(data, position, HEAD_LIMIT)
         if line is None:
             return position
@@ -188,11 +191,6 @@ class Http1:
 
     def _fields(self, stream: Stream, data: bytes, position: int, time_ns: int, out: list[Message]) -> int:
         buffer = stream.buffer
-        if not buffer and position:  # the start line's end is in `data`: no copy
-            match = HEAD_END.search(data, position - 1)
-            if match and match.start() < position + HEAD_LIMIT:
-                self._told(stream, data[position - 1 : match.start() + 1], time_ns, out)
-                return match.end()
         before = len(buffer)
         if not before:
             buffer += b"\n"
@@ -217,35 +215,38 @@ class Http1:
     def _told(self, stream: Stream, head: bytes, time_ns: int, out: list[Message], whole: bool = True) -> None:
         """Tell a message and decide where it ends. `head` starts with a line end; not `whole`: fields are missing."""
         fields, lines = read_section(head, stream.start.version, self._losses)
-        if stream.side is CLIENT:
-            message = self._request(stream.start, fields, lines, time_ns)
-            message.incomplete = not whole
-            out.append(message)
-            if self._waits and (fields.upgrade or message.method == CONNECT):
-                self._waits -= 1
-                self._awaited = message
-            self._request_body(stream, fields)
-        else:
+        if stream.side is SERVER:
             self._response(stream, fields, lines, time_ns, whole, out)
+        else:
+            self._request(stream, fields, lines, time_ns, whole, out)
         if not whole and not self.opaque:
             if stream.side is CLIENT:
                 self._awaited = None
             stream.lose_position()
 
-    def _request(self, start: StartLine, fields: Fields, head: bytes, time_ns: int) -> Message:
-        method = METHODS.get(start.method, OTHER)
+    def _request(
+        self, stream: Stream, fields: Fields, head: bytes, time_ns: int, whole: bool, out: list[Message]
+    ) -> None:
+        version, spelled, target, _ = stream.start
+        method = METHODS.get(spelled, OTHER)
         host = fields.host
-        if method is CONNECT and start.target[:1] != b"/":
-            host = start.target  # RFC 9112, 3.3: in authority-form the target is the authority
-        elif start.target[:1] not in b"/*" and (authority := AUTHORITY.match(start.target)):
-            host = authority[1]  # RFC 9112, 3.2.2: in absolute-form the Host field is ignored
-        texts = (start.target, host) if method is not OTHER else (start.target, host, start.method)
-        message = Message(HTTP, REQUEST, CLIENT, time_ns, texts, int(method), start.version)
+        if target[:1] != b"/":
+            if method is CONNECT:
+                host = target  # RFC 9112, 3.3: in authority-form the target is the authority
+            elif authority := AUTHORITY.match(target):
+                host = authority[1]  # RFC 9112, 3.2.2: in absolute-form the Host field is ignored
+        texts = (target, host) if method is not OTHER else (target, host, spelled)
+        message = Message(HTTP, REQUEST, CLIENT, time_ns, texts, int(method), version)
         message.head = head
+        message.incomplete = not whole
         if b"grpc" in head:
             see_http1(message)
         self._pairing.ask(message)
-        return message
+        out.append(message)
+        if self._waits and (fields.upgrade or method is CONNECT):
+            self._waits -= 1
+            self._awaited = message
+        self._request_body(stream, fields)
 
     def _response(
         self, stream: Stream, fields: Fields, head: bytes, time_ns: int, whole: bool, out: list[Message]
@@ -316,11 +317,7 @@ class Http1:
     # Bodies
 
     def _body(self, stream: Stream, data: bytes, position: int, time_ns: int, out: list[Message]) -> int:
-        size = len(data) - position
-        if size < stream.remaining:
-            stream.remaining -= size
-            return len(data)
-        size = stream.remaining
+        size = min(stream.remaining, len(data) - position)
         self._skip(stream, size)
         return position + size
 

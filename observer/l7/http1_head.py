@@ -24,6 +24,9 @@ EMPTY_LINES_LIMIT: Final = 16
 MEMO_LIMIT: Final = 1_024
 """Start lines, and header sections, that are remembered: most come again and again."""
 
+FIELDS_MEMO_LIMIT: Final = 4_096
+"""Field lines that are remembered: of a section that is new, most lines are not."""
+
 MEMO_SIZE: Final = 1_024
 """Octets of one that is remembered."""
 
@@ -33,11 +36,17 @@ _TCHAR: Final = rb"!#$%&'*+\-.^_`|~0-9A-Za-z"  # RFC 9110, 5.6.2
 EMPTY_LINES: Final = re.compile(rb"[\r\n]*")
 _MAY_START: Final = re.compile(rb"HTTP/1|[%s]{1,%d}(?:[ \t]|\Z)|HTTP/\Z" % (_TCHAR, METHOD_LIMIT))
 _METHOD: Final = re.compile(rb"[%s]{1,%d}" % (_TCHAR, METHOD_LIMIT))
+_REQUEST_LINE: Final = re.compile(  # as RFC 9112, 3 asks for it
+    rb"([%s]{1,%d}+) ([!-~\x80-\xff]++) HTTP/1\.([0-9])\r?" % (_TCHAR, METHOD_LIMIT)
+)
 _VERSION: Final = re.compile(rb"HTTP/1\.([0-9])")
 _STATUS: Final = re.compile(rb"HTTP/1\.([0-9])[ \t]+([0-9]{3})(?![^ \t\r\n])")  # RFC 9112, 4: the reason may be absent
 HEAD_END: Final = re.compile(rb"\n\r?\n")
 FIELD_LINE: Final = re.compile(rb"(?:[%s]+:|[ \t])[^\0]*" % _TCHAR)
 FIELDS: Final = re.compile(rb"(?:\n[%s]++:[^\n\0]*+(?:\n[ \t][^\n\0]*+)*+)*+\n" % _TCHAR)  # never steps back
+_FIELD: Final = re.compile(  # one line, of no other
+    rb"(?:(host|content-length|transfer-encoding|upgrade)|[%s]++):([^\0]*)" % _TCHAR, re.IGNORECASE
+)
 _CONTROL: Final = re.compile(  # the fields that decide on host and body, obs-fold included (RFC 9112, 5.2)
     rb"\n(host|content-length|transfer-encoding|upgrade)([ \t]*):([^\n]*(?:\n[ \t][^\n]*)*)", re.IGNORECASE
 )
@@ -72,6 +81,10 @@ def may_start(data: bytes | bytearray) -> bool:
 
 def request_line(line: bytes) -> StartLine | None:
     """Read a request line; white space is taken leniently, and a target may hold it (RFC 9112, 3 and 3.2)."""
+    match = _REQUEST_LINE.fullmatch(line)
+    if match is not None:  # nearly always
+        method, target, digit = match.groups()
+        return StartLine(10 + int(digit), method, target)
     first = line.split(None, 1)
     if len(first) != 2 or line[:1].isspace() or not _METHOD.fullmatch(first[0]):
         return None
@@ -131,36 +144,70 @@ def is_plausible(start: StartLine, head: bytes) -> bool:
 
 
 _sections: Final[dict[bytes, tuple[Fields, bytes]]] = {}
-"""Sections with nothing wrong in them, whatever the version."""
+"""Sections with nothing wrong in them, at least in HTTP/1.1."""
+
+_fields: Final[dict[bytes, tuple[bytes, bytes]]] = {}
+"""What sound field lines say of control: name in lower case and value, or two empty ones."""
 
 
 def read_section(head: bytes, version: int, losses: Losses) -> tuple[Fields, bytes]:
     """The control fields of a header section that starts with a line end, and its lines without that."""
     known = _sections.get(head)
-    if known is not None:
+    # What is right with a coding depends on the version.
+    if known is not None and (version != 10 or known[0].coding is None):
         return known
     faults: list[str] = []
-    section = _read_fields(head, version, faults), head[1:]
+    section = _judge(_control_fields(head, faults), version, faults), head[1:]
     for fault in faults:
         losses.count("http1", fault)
-    # What is right with a coding depends on the version.
-    if not faults and len(head) <= MEMO_SIZE and section[0].coding is None:
+    if not faults and len(head) <= MEMO_SIZE:
         if len(_sections) >= MEMO_LIMIT:
             _sections.clear()
         _sections[head] = section
     return section
 
 
-def _read_fields(head: bytes, version: int, faults: list[str]) -> Fields:
+def _control_fields(head: bytes, faults: list[str]) -> list[tuple[bytes, bytes]]:
+    """Names in lower case and values of the fields that decide, in their order."""
+    out = []
+    for line in head[1:-1].split(b"\n"):
+        field = _fields.get(line) or _read_field(line)
+        if field is None:  # something is unusual, if only in the next line
+            break
+        if field[0]:
+            out.append(field)
+    else:
+        return out
     if not FIELDS.fullmatch(head):
         faults.append("malformed field line")
-    host, lengths, codings, upgrade = b"", b"", b"", False
-    hosts = 0
+    out = []
     for name, space, value in _CONTROL.findall(head):
         if space:
             faults.append("white space before colon")  # RFC 9112, 5.1
-        value = value.strip()
-        match name.lower():
+        out.append((name.lower(), value.strip()))
+    return out
+
+
+def _read_field(line: bytes) -> tuple[bytes, bytes] | None:
+    """Read a field that is all in one line, and remember it; None where it is none."""
+    match = _FIELD.fullmatch(line)
+    if match is None:
+        return None
+    name = match[1]
+    field = (name.lower(), match[2].strip()) if name else (b"", b"")
+    if len(line) <= MEMO_SIZE:
+        if len(_fields) >= FIELDS_MEMO_LIMIT:
+            _fields.clear()
+        _fields[line] = field
+    return field
+
+
+def _judge(control: list[tuple[bytes, bytes]], version: int, faults: list[str]) -> Fields:
+    """What the fields that decide come to, taken together."""
+    host, lengths, codings, upgrade = b"", b"", b"", False
+    hosts = 0
+    for name, value in control:
+        match name:
             case b"host":
                 hosts += 1
                 host = host or value
@@ -183,13 +230,12 @@ def _read_fields(head: bytes, version: int, faults: list[str]) -> Fields:
             faults.append("Transfer-Encoding in HTTP/1.0")  # RFC 9112, 6.1
     elif lengths:
         digits = lengths[1:]
-        others: set[bytes] = set()
-        if not digits.isdigit():  # nearly always it is one number
-            others = {value.strip() for value in digits.split(b",")}
-            digits = others.pop()
-        if others:
+        if not digits.isdigit():  # else it is one number, as nearly always
+            several = {value.strip() for value in digits.split(b",")}
+            digits = several.pop()
+            faulty = bool(several)
+        if faulty:
             faults.append("conflicting Content-Length")  # RFC 9112, 6.3 item 5
-            faulty = True
         elif not digits.isdigit() or len(digits.lstrip(b"0")) > _DIGITS_LIMIT:
             faults.append("invalid Content-Length")
             faulty = True

@@ -211,7 +211,7 @@ class Http2:
             position += HEADER_SIZE
         size, kind = word >> 8, word & 0xFF
         stream &= 0x7FFF_FFFF
-        after = position + size
+        after: int = position + size
         whole = after <= len(data)
         if whole and stream and not direction.block_stream:  # nearly all are: most of these are read here
             if kind == _HEADERS and flags & _FRAMED == END_HEADERS and size <= HEADER_BLOCK_LIMIT:

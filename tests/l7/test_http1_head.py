@@ -1,9 +1,12 @@
 """Start lines and control fields of HTTP/1 heads."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from observer.l7 import http1_head
 from observer.l7.http1_head import (
+    FIELDS_MEMO_LIMIT,
     MEMO_LIMIT,
     MEMO_SIZE,
     Fields,
@@ -130,9 +133,49 @@ def test_more_header_sections_than_are_kept_stay_right():
     ],
 )
 def test_what_is_long_or_faulty_is_read_anew_and_counted_again(head, faults):
-    read_section(head, 11, Losses())
+    http1_head._sections.clear()
     for _ in range(2):
         losses = Losses()
         read_section(head, 10, losses)
         assert losses.snapshot() == faults
-    assert head not in http1_head._sections
+        assert head not in http1_head._sections
+
+
+def test_a_section_that_was_right_in_one_version_is_counted_in_the_other():
+    head = b"\nTransfer-Encoding: chunked\r\n"
+    for version, faults in ((11, 0), (10, 1), (11, 0), (10, 1)):
+        losses = Losses()
+        assert read_section(head, version, losses) == (Fields(coding=b"chunked"), head[1:])
+        assert losses.get("http1", "Transfer-Encoding in HTTP/1.0") == faults
+
+
+def test_more_field_lines_than_are_kept_stay_right():
+    kept = http1_head._fields
+    kept.clear()
+    for _ in range(2):
+        for number in range(FIELDS_MEMO_LIMIT + 2):
+            head = b"\nHost: h%d\r\nX-Request-Id: %d\r\n" % (number, number)
+            assert read_section(head, 11, Losses()) == (Fields(host=b"h%d" % number), head[1:])
+            assert len(kept) <= FIELDS_MEMO_LIMIT
+    assert kept[b"Host: h%d\r" % number] == (b"host", b"h%d" % number)
+    long = b"X: " + b"x" * MEMO_SIZE
+    read_section(b"\n" + long + b"\n", 11, Losses())
+    assert long not in kept
+
+
+LINES = (
+    b"Host: a\r\n", b"host:b\n", b"Content-Length: 3\r\n", b"content-length: 4, 4\n", b"Upgrade: h2c\r\n", b" fold\r\n",
+    b"X: y\r\n", b"Transfer-Encoding: gzip, chunked\r\n", b"Host : c\r\n", b"no field\r\n", b"X: \0\r\n", b"\r\n",
+)  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(LINES)))
+def test_lines_of_their_own_say_what_the_whole_section_does(lines):
+    head = b"\n" + b"".join(lines)
+    faults, expected_faults = [], []
+    expected = [(name.lower(), value.strip()) for name, _, value in http1_head._CONTROL.findall(head)]
+    if not http1_head.FIELDS.fullmatch(head):
+        expected_faults.append("malformed field line")
+    expected_faults += ["white space before colon" for _, space, _ in http1_head._CONTROL.findall(head) if space]
+    assert http1_head._control_fields(head, faults) == expected
+    assert faults == expected_faults
