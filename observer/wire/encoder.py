@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Final, NamedTuple, Protocol
+from typing import Final
 
 import numpy as np
 from google.protobuf.any_pb2 import Any
@@ -17,22 +17,10 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from observer.api import flow_pb2, observer_pb2
 from observer.extra import Extra
-from observer.identity.endpoints import EndpointTable
-from observer.policy.model import PolicyTable
-from observer.record import (
-    POLICY_DENIED,
-    RECORD_SIZE,
-    Direction,
-    EventType,
-    Flags,
-    ObservationPoint,
-    Present,
-    Records,
-    Verdict,
-)
-from observer.record import Protocol as IpProtocol
+from observer.record import RECORD_SIZE, Flags, Present, Records
 from observer.wire import parts, summary
 from observer.wire.layer7 import Layer7Encoder
+from observer.wire.parts import FLOW
 from observer.wire.protobuf import (
     Cache,
     delimited,
@@ -46,26 +34,21 @@ from observer.wire.protobuf import (
     tag,
     varints,
 )
+from observer.wire.story import FlowSource, Key, Story, tell
 
 # One record cut into what the encoder treats alike; the fields of record.RECORD in order.
 _ROW: Final = struct.Struct("<5Q8x3I24s5I44s8H16s4s16s304s")
-_ENDS: Final = struct.Struct("<6I")
 assert _ROW.size == RECORD_SIZE
 
-_F: Final = {field.name: tag(flow_pb2.Flow, field.name) for field in flow_pb2.Flow.DESCRIPTOR.fields}
-_TIME: Final = _F["time"]
-_UUID: Final = _F["uuid"]
-_L4: Final = _F["l4"]
-_L7: Final = _F["l7"]
-_SUMMARY: Final = _F["Summary"]
-_EXTENSIONS: Final = _F["extensions"]
-_EVENT_TYPE: Final = tag(flow_pb2.CiliumEventType, "type")
-_EVENT_SUB_TYPE: Final = tag(flow_pb2.CiliumEventType, "sub_type")
+_TIME: Final = FLOW["time"]
+_UUID: Final = FLOW["uuid"]
+_L4: Final = FLOW["l4"]
+_L7: Final = FLOW["l7"]
+_SUMMARY: Final = FLOW["Summary"]
+_EXTENSIONS: Final = FLOW["extensions"]
 _INTERFACE_INDEX: Final = tag(flow_pb2.NetworkInterface, "index")
 _SECONDS: Final = tag(Timestamp, "seconds")
 _NANOS: Final = tag(Timestamp, "nanos")
-_TO_ENDPOINT: Final = flow_pb2.TraceObservationPoint.TO_ENDPOINT
-_POLICY_DENIALS: Final = (POLICY_DENIED, flow_pb2.DropReason.POLICY_DENY)
 
 _RESPONSE_FLOW: Final = tag(observer_pb2.GetFlowsResponse, "flow")
 _RESPONSE_NODE: Final = tag(observer_pb2.GetFlowsResponse, "node_name")
@@ -79,8 +62,6 @@ _COUNTERS_ONLY: Final = _STRUCT_URL + encode_varint(_COUNTERS.size)
 _COUNTERS_HEAD: Final = _EXTENSIONS + encode_varint(len(_COUNTERS_ONLY) + _COUNTERS.size) + _COUNTERS_ONLY
 
 # Members of IntFlag and IntEnum cost a microsecond in every `&` and `==`; hot paths take plain integers.
-_IS_REPLY: Final = Present.IS_REPLY.value
-_ICMP: Final = Present.ICMP.value
 _MAC: Final = Present.MAC.value
 _TCP_FLAGS: Final = Present.TCP_FLAGS.value
 _PRESENT_COUNTERS: Final = Present.COUNTERS.value
@@ -88,33 +69,8 @@ _VLAN: Final = Present.VLAN.value
 _PROCESS: Final = Present.PROCESS.value
 _L7_INCOMPLETE: Final = Flags.L7_INCOMPLETE.value
 _IMPORTED: Final = Flags.IMPORTED.value
-_REPLY_OR_ICMP: Final = _IS_REPLY | _ICMP
+_REPLY_OR_ICMP: Final = Present.IS_REPLY.value | Present.ICMP.value
 _VLAN_OR_PROCESS: Final = _VLAN | _PROCESS
-
-
-class FlowSource(Protocol):
-    """What the encoder reads besides records: the store's tables, its node names and its UUIDs."""
-
-    endpoints: EndpointTable
-    policies: PolicyTable
-    nodes: list[str]
-
-    def uuid(self, sequence: int) -> str:
-        """The UUID of the flow with that sequence number; always the same."""
-        ...
-
-
-class Story(NamedTuple):
-    """What flows of the same ends and the same event share, encoded."""
-
-    fields: bytes
-    source_names: bytes
-    destination_names: bytes
-    heads: tuple[bytes, ...]  # what comes before the ports of a protocol that has them, by their length
-    l4: bytes  # the field Flow.l4 whole for one without
-    summary: bytes  # the field Flow.Summary of a packet that is not TCP
-    is_tcp: bool
-    family: int
 
 
 def _plain(values: Iterable[int]) -> Iterable[int]:
@@ -142,7 +98,7 @@ class FlowEncoder:
 
     def __init__(self, source: FlowSource) -> None:
         self._source = source
-        self._stories: dict[tuple[bytes, bytes, int, int, int], Story] = {}
+        self._stories: dict[Key, Story] = {}
         self._addresses: dict[tuple[bytes, int, int], bytes] = {}
         self._layer7 = Layer7Encoder()
         self._tcp_summaries = Cache(_tcp_summary)
@@ -235,7 +191,8 @@ class FlowEncoder:
             key = (ends, tail, drop_reason_desc, present & _REPLY_OR_ICMP, node)
             story = stories.get(key)
             if story is None:
-                story = self._make_story(key)
+                story = tell(self._source, key)
+                keep(stories, key, story)
             fields, source_names, destination_names, heads, l4, summary_field, is_tcp, family = story
 
             address_key = (addresses, family, present & _MAC)
@@ -261,21 +218,21 @@ class FlowEncoder:
                 summary_field = _SUMMARY + varints[len(line)] + line if line else b""
             if extra is not None:
                 if extra.source_names:
-                    source_names = strings(_F["source_names"], extra.source_names)
+                    source_names = strings(FLOW["source_names"], extra.source_names)
                 if extra.destination_names:
-                    destination_names = strings(_F["destination_names"], extra.destination_names)
+                    destination_names = strings(FLOW["destination_names"], extra.destination_names)
                 if extra.trace_id:
-                    rare += delimited(_F["trace_context"], parts.trace_context(extra.trace_id))
+                    rare += delimited(FLOW["trace_context"], parts.trace_context(extra.trace_id))
                 if extra.tunnel is not None:
-                    rare += delimited(_F["tunnel"], parts.tunnel(extra.tunnel))
+                    rare += delimited(FLOW["tunnel"], parts.tunnel(extra.tunnel))
                 if extra.extension:
                     entries += b"".join([struct_entry(*entry) for entry in extra.extension.items()])
             if cookie or cgroup_id or ifindex or drop_reason or tail[15]:
-                rare += number(_F["socket_cookie"], cookie) + number(_F["cgroup_id"], cgroup_id)
+                rare += number(FLOW["socket_cookie"], cookie) + number(FLOW["cgroup_id"], cgroup_id)
                 if ifindex:
-                    rare += delimited(_F["interface"], number(_INTERFACE_INDEX, ifindex))
+                    rare += delimited(FLOW["interface"], number(_INTERFACE_INDEX, ifindex))
                 if tail[15] and (extra is None or extra.tunnel is None):
-                    rare += delimited(_F["tunnel"], parts.tunnel_without_headers(tail[15], tunnel_id))
+                    rare += delimited(FLOW["tunnel"], parts.tunnel_without_headers(tail[15], tunnel_id))
                 if drop_reason:
                     entries += struct_entry("kernel_drop_reason", drop_reason)
             if present & _VLAN_OR_PROCESS:
@@ -319,94 +276,8 @@ class FlowEncoder:
         addresses, family, has_mac = key
         fields = b""
         if has_mac:
-            fields = delimited(_F["ethernet"], parts.ethernet(addresses[32:38], addresses[38:44]))
+            fields = delimited(FLOW["ethernet"], parts.ethernet(addresses[32:38], addresses[38:44]))
         if family:
-            fields += delimited(_F["IP"], parts.ip(family, addresses[:16], addresses[16:32]))
+            fields += delimited(FLOW["IP"], parts.ip(family, addresses[:16], addresses[16:32]))
         keep(self._addresses, key, fields)
         return fields
-
-    def _make_story(self, key: tuple[bytes, bytes, int, int, int]) -> Story:
-        """Encode what flows of the same ends and the same event share."""
-        ends, tail, drop_reason_desc, present, node = key
-        source, destination, source_identity, destination_identity, egress_rule, ingress_rule = _ENDS.unpack(ends)
-        (
-            family,
-            protocol,
-            flow_type,
-            event_type,
-            sub_type,
-            verdict,
-            direction,
-            is_reply,
-            l7_kind,
-            _,
-            policy_match,
-            _,
-            trace_reason,
-            icmp_type,
-            icmp_code,
-            _,
-        ) = tail
-        fields = [
-            number(_F["verdict"], verdict),
-            number(_F["drop_reason"], drop_reason_desc),
-            number(_F["drop_reason_desc"], drop_reason_desc),
-            self._endpoint("source", source, source_identity),
-            self._endpoint("destination", destination, destination_identity),
-            number(_F["Type"], flow_type),
-            string(_F["node_name"], self._source.nodes[node]),
-            delimited(_F["event_type"], number(_EVENT_TYPE, event_type) + number(_EVENT_SUB_TYPE, sub_type)),
-            number(_F["traffic_direction"], direction),
-            number(_F["policy_match_type"], policy_match),
-            number(_F["trace_reason"], trace_reason),
-            *self._policies(verdict, direction, drop_reason_desc, egress_rule, ingress_rule),
-        ]
-        if event_type == EventType.TRACE:
-            point = _TO_ENDPOINT if sub_type == ObservationPoint.TO_ENDPOINT else sub_type
-            fields.append(number(_F["trace_observation_point"], point))
-        if present & _IS_REPLY:
-            fields.append(delimited(_F["is_reply"], b"\x08\x01" if is_reply else b""))
-            fields.append(number(_F["reply"], bool(is_reply)))
-        endpoints = self._source.endpoints
-        for side, end in (("source_service", endpoints[source]), ("destination_service", endpoints[destination])):
-            if end.service is not None:
-                fields.append(delimited(_F[side], parts.service(end.service)))
-        heads = parts.LAYER4_HEADS.get(protocol, ()) if family else ()
-        l4 = None
-        text = ""
-        if family and not heads:
-            l4 = parts.layer4_without_ports(protocol, icmp_type, icmp_code, bool(present & _ICMP))
-        if family and not l7_kind and protocol != IpProtocol.TCP:
-            text = summary.transport(protocol, icmp_type, icmp_code)
-        story = Story(
-            b"".join(fields),
-            strings(_F["source_names"], endpoints[source].names),
-            strings(_F["destination_names"], endpoints[destination].names),
-            heads,
-            b"" if l4 is None else delimited(_L4, l4),
-            string(_SUMMARY, text),
-            protocol == IpProtocol.TCP,
-            family,
-        )
-        keep(self._stories, key, story)
-        return story
-
-    def _endpoint(self, side: str, number_in_table: int, identity: int) -> bytes:
-        """The field of one end; an end that was not looked up and has no identity is not there at all."""
-        if not number_in_table and not identity:
-            return b""
-        end = self._source.endpoints[number_in_table]
-        return delimited(_F[side], parts.endpoint(end, number_in_table, identity))
-
-    def _policies(
-        self, verdict: int, direction: int, drop_reason_desc: int, egress_rule: int, ingress_rule: int
-    ) -> Iterator[bytes]:
-        """The policies that allowed each half, and the one that refused where policy did (or would: AUDIT)."""
-        refused = verdict == Verdict.AUDIT or (verdict == Verdict.DROPPED and drop_reason_desc in _POLICY_DENIALS)
-        for rule, side, name in (
-            (egress_rule, Direction.EGRESS, "egress"),
-            (ingress_rule, Direction.INGRESS, "ingress"),
-        ):
-            if rule:
-                what = "denied" if refused and direction == side else "allowed"
-                yield delimited(_F[f"{name}_{what}_by"], parts.policy(self._source.policies[rule]))

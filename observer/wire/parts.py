@@ -15,6 +15,9 @@ from observer.policy.model import PolicyRef
 from observer.record import Protocol, TcpFlag
 from observer.wire.protobuf import Cache, delimited, encode_varint, number, string, strings, tag
 
+FLOW: Final = {field.name: tag(flow_pb2.Flow, field.name) for field in flow_pb2.Flow.DESCRIPTOR.fields}
+"""The tag of each field of a flow.Flow."""
+
 _ID: Final = tag(flow_pb2.Endpoint, "ID")
 _IDENTITY: Final = tag(flow_pb2.Endpoint, "identity")
 _CLUSTER: Final = tag(flow_pb2.Endpoint, "cluster_name")
