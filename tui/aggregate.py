@@ -260,7 +260,10 @@ FIELDS: Final[dict[str, tuple[str, Callable[[Flows], Coded]]]] = {
     "server-pod": ("who is asked, by pod", lambda flows: _names_of(flows, flows.end(True), pod_name)),
     "client-namespace": ("where the clients are", lambda flows: _names_of(flows, flows.end(False), namespace_name)),
     "server-namespace": ("where the servers are", lambda flows: _names_of(flows, flows.end(True), namespace_name)),
-    "port": ("the port asked", lambda flows: _table(flows.server_port(), str, lambda port: f"port={port}")),
+    "port": (
+        "the port asked",
+        lambda flows: _table(flows.server_port(), _port, lambda port: f"port={port}" if port else ""),
+    ),
     "protocol": ("what is spoken", _protocol),
     "verdict": (
         "what became of it",
@@ -294,6 +297,11 @@ FIELDS: Final[dict[str, tuple[str, Callable[[Flows], Coded]]]] = {
 }
 """What groups can be made by: the help, and how."""
 DEFAULT_FIELDS: Final = ("client", "server", "port")
+
+
+def _port(number: int) -> str:
+    """A port; what has none shows none."""
+    return str(number) if number else "-"
 
 
 def _node(flows: Flows, code: int) -> str:
@@ -476,7 +484,7 @@ def edges(shown: Shown) -> tuple[list[Edge], Top]:
 
 
 def by_node(shown: Shown) -> dict[str, tuple[int, float, int]]:
-    """Flows held, flows a second over the last ten seconds, and the oldest flow's time, by node."""
+    """Flows held, flows a second over the last ten seconds, and nanoseconds from the oldest to the newest, by node."""
     flows = Flows(shown)
     if not len(flows):
         return {}
@@ -486,5 +494,5 @@ def by_node(shown: Shown) -> dict[str, tuple[int, float, int]]:
     out = {}
     for code in np.unique(flows.nodes).tolist():
         own = flows.nodes == code
-        out[_node(flows, code)] = (int(own.sum()), float((own & recent).sum()) / seconds, int(times[own].min()))
+        out[_node(flows, code)] = (int(own.sum()), float((own & recent).sum()) / seconds, int(np.ptp(times[own])))
     return out

@@ -6,6 +6,7 @@ once over what is held, and what of it the server can do is pushed there.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -35,7 +36,7 @@ from tui.filtering import (
     with_cell,
     with_quick,
 )
-from tui.keys import KEYS, bindings
+from tui.keys import KEYS, bindings, with_keymap
 from tui.look import COLOUR_BLIND_THEME, look_of
 from tui.matches import AllRows, held
 from tui.questions import Questions
@@ -82,7 +83,8 @@ class FlowscopeApp(App[None]):
         warnings: Iterable[str] = (),
         offer: Offer | None = None,
     ) -> None:
-        super().__init__()
+        # Textual asks for the theme before we can set it, and without colours would draw black on black.
+        super().__init__(ansi_color=True if "NO_COLOR" in os.environ else None)
         self._told_at_start = tuple(warnings)
         self.config = Config() if config is None else config
         self.session = Session() if session is None else session
@@ -115,15 +117,21 @@ class FlowscopeApp(App[None]):
             "map": MapPane(lambda: self.flows.rows, self.look),
             "nodes": NodesPane(lambda: held(self.feed.store), lambda: self.feed.source, self.look),
         }
+        self._switcher = ContentSwitcher(*self.panes.values(), initial="flows", id="panes")
         self._hurrying = False
         self.windows = Windows(self, offer)
+        keys = {key.id: key for key in with_keymap(self.config.keys)}
+        self._screen_keys = [f"{keys[f'app.{name}'].shown} {keys[f'app.{name}'].title}" for name in self.panes]
+        self._first_keys = ", ".join(
+            f"{keys[id].shown} {keys[id].title.lower()}" for id in ("app.verdict", "app.pod", "app.port")
+        )
+        """What the filter line says as long as there is none."""
 
     def compose(self) -> ComposeResult:
         """Status line, filter bar, screen, key hints."""
         yield self.status
         yield self.bar
-        with ContentSwitcher(initial="flows", id="panes"):
-            yield from self.panes.values()
+        yield self._switcher
         yield Footer(compact=True, show_command_palette=False)
 
     def on_mount(self) -> None:
@@ -156,7 +164,7 @@ class FlowscopeApp(App[None]):
     @property
     def pane(self) -> Any:
         """The screen that is shown."""
-        return self.panes[str(self.query_one("#panes", ContentSwitcher).current)]
+        return self.panes[str(self._switcher.current)]
 
     def _tick(self) -> None:
         self.feed.tick(time.monotonic())
@@ -186,7 +194,7 @@ class FlowscopeApp(App[None]):
                 state=word,
                 detail=detail,
                 rate=self.feed.rate,
-                rates=tuple(self.feed.rates),
+                rates=() if self.feed.told().word == "FILE" else tuple(self.feed.rates),
                 held=len(store),
                 capacity=store.capacity,
                 span=self._span(),
@@ -202,6 +210,7 @@ class FlowscopeApp(App[None]):
                 count=self._count(),
                 where=self.filter.where(self.feed.pushed) if self.filter_on and not self.flows.only else "",
                 hint=self._hint(),
+                screens=self._screens(),
             )
         )
 
@@ -211,8 +220,14 @@ class FlowscopeApp(App[None]):
             return {"related": "only this connection (esc: all)", "marked": "only marked (M: all)"}[self.flows.only]
         if self.flows.needle:
             return f"search {escape(self.flows.needle)!r} n/N"
+        if not self.filter.text:
+            return self._first_keys
         name = self.named.name_of(self.filter.text)
         return f"saved: {escape(name)}" if name else ""
+
+    def _screens(self) -> tuple[tuple[str, bool], ...]:
+        here = self.pane
+        return tuple((words, pane is here) for words, pane in zip(self._screen_keys, self.panes.values(), strict=True))
 
     def _span(self) -> str:
         """From the oldest to the newest flow held."""
@@ -370,7 +385,7 @@ class FlowscopeApp(App[None]):
 
     def action_show(self, name: str) -> None:
         """Show another screen."""
-        self.query_one("#panes", ContentSwitcher).current = name
+        self._switcher.current = name
         self.pane.tick()
         self.pane.focus_first()
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from rich.cells import cell_len, set_cell_size
+from rich.cells import cell_len, chop_cells, set_cell_size
 
 ELLIPSIS: Final = "…"
 
@@ -88,6 +88,18 @@ def fit(text: str, width: int, *, middle: bool = False, ellipsis: str = ELLIPSIS
             break
         end = char + end
     return set_cell_size(text, width - 1 - cell_len(end)) + ellipsis + end
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """The lines of a text in `width` cells, broken at blanks where there are any: none of it is lost."""
+    lines = []
+    while len(text) > width or cell_len(text) > width:
+        head = chop_cells(text[: width + 1], width)[0]
+        blank = head.rfind(" ") if text[len(head) : len(head) + 1] != " " else len(head)
+        end = blank if blank > 0 else len(head)
+        lines.append(text[:end].rstrip(" "))
+        text = text[end:].lstrip(" ")
+    return [*lines, text]
 
 
 def cut(text: str, length: int) -> str:

@@ -43,6 +43,11 @@ def check_name(text: str) -> Path:
     return path
 
 
+def picture_of(screenshot: str) -> str:
+    """A screenshot of Textual's that every viewer draws with its blanks: librsvg takes those at a text's ends away."""
+    return screenshot.replace("<svg ", '<svg xml:space="preserve" ', 1)
+
+
 def open_new(path: Path) -> TextIO:
     """Open a file that is not there yet; ExportError says why that failed."""
     try:

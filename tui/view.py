@@ -15,6 +15,7 @@ from google.protobuf.json_format import MessageToDict
 from google.protobuf.struct_pb2 import Struct
 
 from observer.api import flow_pb2
+from observer.filters.fields import RCODES
 from observer.printer import escape, flow_type, host_names, identity_names, kernel_drop_reason, summary
 from observer.store import Store
 from observer.wire import FlowEncoder
@@ -188,16 +189,33 @@ def protocol(flow: Any) -> str:
 
 
 def gist(flow: Any) -> str:
-    """The summary, most telling first: of an HTTP flow status, method and path, then the host that it was asked of."""
-    if flow.l7.WhichOneof("record") != "http":
+    """The summary, most telling first: a row has little room, and says elsewhere which protocol is spoken.
+
+    Of HTTP status, method and path, then the host that it was asked of; of DNS what went wrong, the name, the answer.
+    """
+    record = flow.l7.WhichOneof("record")
+    if record == "dns":
+        return _dns_gist(flow.l7)
+    if record != "http":
         refused = kernel_drop_reason(flow) if flow.event_type.type == DROP else ""
-        return f"{refused}  {summary(flow)}" if refused else summary(flow)
+        text = summary(flow).removeprefix("TCP Flags: ")
+        return f"{refused}  {text}" if refused else text
     http = flow.l7.http
     _, scheme, rest = http.url.partition("://")
     host, slash, path = rest.partition("/")
     where = (slash + path, host) if scheme else (http.url,)
     words = (str(http.code or ""), http.method, *where)
     return " ".join(word for word in words if word)
+
+
+def _dns_gist(l7: Any) -> str:
+    dns = l7.dns
+    asked = " ".join((*dns.qtypes, dns.query))
+    if l7.type != flow_pb2.RESPONSE:
+        return asked
+    if dns.rcode:
+        return f"{RCODES[dns.rcode] if dns.rcode < len(RCODES) else f'RCODE {dns.rcode}'} {asked}"
+    return f"{asked} -> {' '.join((*dns.ips, *dns.cnames)) or 'nothing'}"
 
 
 def verdict_name(flow: Any) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from observer.client import Source
 from observer.errors import FlowscopeError
 from observer.printer import escape
-from tui.export import curl_of, json_of
+from tui.export import curl_of, json_of, picture_of
 from tui.filtering import flow_test
 from tui.keys import with_keymap
 from tui.screens.choice import Choice, Option
@@ -60,7 +60,7 @@ class Windows:
 
     def export(self) -> None:
         """The name of a file for what is shown."""
-        picture = self._app.export_screenshot(title="flowscope")  # before the window covers it
+        picture = picture_of(self._app.export_screenshot(title="flowscope"))  # before the window covers it
         self._app.push_screen(Export(self._app.flows.rows, self._app.feed.source, lambda: picture), self._told)
 
     def _told(self, text: str | None) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 from tests.tui.driving import drive, typed, under, until
+from tui.export import picture_of
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
 SIZE = (130, 34)
@@ -14,7 +15,7 @@ def draw(name, steps):
     async def whole(app, pilot):
         await steps(app, pilot)
         await pilot.pause(0.3)
-        picture = app.export_screenshot(title="flowscope")
+        picture = picture_of(app.export_screenshot(title="flowscope"))
         # Named at random each time; a picture that is drawn again is the same.
         (DOCS / name).write_text(re.sub(r"terminal-\d+", "terminal", picture))
 

@@ -3,7 +3,7 @@
 import pytest
 from rich.cells import cell_len
 
-from tui.columns import COLUMNS, GUTTER, NEVER, fit, layout
+from tui.columns import COLUMNS, GUTTER, NEVER, fit, layout, wrapped
 
 ALWAYS = {"time", "source", "arrow", "destination", "verdict", "summary"}
 
@@ -59,6 +59,24 @@ def test_fit_gives_exactly_the_width(text, width, middle, fitted):
     got = fit(text, width, middle=middle)
     assert cell_len(got) == width
     assert got == fitted
+
+
+@pytest.mark.parametrize(
+    ("text", "width", "lines"),
+    [
+        ("aa bb cc", 5, ["aa bb", "cc"]),
+        ("aa bb cc", 8, ["aa bb cc"]),
+        ("aa  bbbb", 4, ["aa", "bbbb"]),
+        ("aaaaaaaa", 3, ["aaa", "aaa", "aa"]),
+        ("日本語テキスト", 5, ["日本", "語テ", "キス", "ト"]),
+        ("", 4, [""]),
+    ],
+)
+def test_wrapping_loses_nothing(text, width, lines):
+    got = wrapped(text, width)
+    assert got == lines
+    assert "".join(got).replace(" ", "") == text.replace(" ", "")
+    assert max(map(cell_len, got)) <= width
 
 
 def test_a_long_text_is_cut_before_it_is_measured():

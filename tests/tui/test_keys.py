@@ -1,8 +1,10 @@
 """Every key of the table, pressed: what it does is seen on the app. A key without a test fails."""
 
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from observer.errors import ConfigError
 from tests.tui.driving import FLOWS, drive, notes, screen, shown, typed, under, until, verdicts
@@ -181,7 +183,9 @@ async def colon_finds_commands_by_name(app, pilot):
 async def question_mark_helps(app, pilot):
     await pilot.press("question_mark")
     assert isinstance(app.screen, Help)
-    text = app.screen._text().plain
+    console = Console(file=StringIO(), width=160)
+    console.print(*app.screen.parts(), sep="\n")
+    text = console.file.getvalue()
     assert all(one.help in text and one.id in text for one in KEYS)
 
 

@@ -88,6 +88,21 @@ def test_the_path_comes_before_the_host(http, text):
     assert gist(flow_pb2.Flow(l7={"http": http})) == text
 
 
+@pytest.mark.parametrize(
+    ("l7", "text"),
+    [
+        ({"type": "REQUEST", "dns": {"query": "a.b.", "qtypes": ["A"]}}, "A a.b."),
+        ({"type": "RESPONSE", "dns": {"query": "a.b.", "qtypes": ["A"], "ips": ["1.2.3.4"]}}, "A a.b. -> 1.2.3.4"),
+        ({"type": "RESPONSE", "dns": {"query": "a.b.", "qtypes": ["A"], "cnames": ["c."]}}, "A a.b. -> c."),
+        ({"type": "RESPONSE", "dns": {"query": "a.b.", "qtypes": ["AAAA"]}}, "AAAA a.b. -> nothing"),
+        ({"type": "RESPONSE", "dns": {"query": "a.b.", "qtypes": ["A"], "rcode": 3}}, "NXDOMAIN A a.b."),
+        ({"type": "RESPONSE", "dns": {"query": "a.b.", "rcode": 23}}, "RCODE 23 a.b."),
+    ],
+)
+def test_dns_says_what_went_wrong_then_the_name(l7, text):
+    assert gist(ParseDict({"l7": l7, "Summary": "DNS Query"}, flow_pb2.Flow())) == text
+
+
 def test_a_reply_keeps_the_client_on_the_left():
     flow = refused()
     flow.is_reply.value = True
@@ -159,7 +174,7 @@ def test_a_drop_of_the_kernels_has_its_own_word():
     told = Struct()
     told.update({"skb_drop_reason": "NETFILTER_DROP", "skb_drop_location": "nft_do_chain"})
     flow.extensions.Pack(told)
-    assert gist(flow) == "NETFILTER_DROP  TCP Flags: SYN"
+    assert gist(flow) == "NETFILTER_DROP  SYN"
     lines = list(detail_lines(flow, LOOK))
     assert lines[0] == Line(0, "verdict", "✗ DROPPED  NETFILTER_DROP")
     assert "denied by" not in [line.name for line in lines]

@@ -22,7 +22,7 @@ class ColumnChooser(Window[list[str]]):
 
     def __init__(self, chosen: list[str], look: Look) -> None:
         super().__init__(
-            "Columns", "space shows or hides, J and K move, d as the width allows, enter keeps, esc leaves"
+            "Columns", "space shows or hides, J and K move, d as the width allows, enter keeps, esc leaves", small=True
         )
         default = [column.field for column in COLUMNS if column.from_width < NEVER]
         self._shown = set(chosen or default)
@@ -32,6 +32,7 @@ class ColumnChooser(Window[list[str]]):
 
     def content(self) -> list[Widget]:
         """A list."""
+        self._list.styles.height = len(COLUMNS)
         return [self._list]
 
     def on_mount(self) -> None:

@@ -22,6 +22,7 @@ from observer.client import State
 from observer.extra import header_fields
 from observer.printer import escape
 from observer.store import Store
+from tui.columns import wrapped
 from tui.config import TIMES
 from tui.feed import Feed
 from tui.filtering import NONE, Filter
@@ -34,6 +35,10 @@ from tui.widgets.outline import Item, Outline
 
 NARROW: Final = 120
 """Below this width the bytes take the place of the detail instead of standing beside it."""
+HEX_CELLS: Final = 74
+"""Cells that the bytes take beside the detail (app.tcss)."""
+LEAST_VALUE: Final = 24
+"""Cells into which a value of the detail is wrapped at least."""
 SWAP_S: Final = 3.0
 """How long the server may take to send what a pushed filter selects before its ring is shown as it is."""
 
@@ -101,6 +106,8 @@ class FlowsPane(Vertical):
         """Beside each other where there is room."""
         self.lower.set_class(self.size.width < NARROW, "narrow")
         self._arrange()
+        if self.lower.display:
+            self._fill_detail()
 
     # -- what is shown ------------------------------------------------------------------------------------------
 
@@ -218,9 +225,16 @@ class FlowsPane(Vertical):
         self.detail.display = not (self.bytes.display and self.lower.has_class("narrow"))
 
     def _fill(self) -> None:
+        self._fill_detail()
+        if self.bytes.display:
+            self._fill_bytes()
+
+    def _fill_detail(self) -> None:
         lines = self.view.detail(self.table.cursor, self.look)
         key: list[str] = []
         items = []
+        beside = self.bytes.display and not self.lower.has_class("narrow")
+        width = self.size.width - (HEX_CELLS if beside else 0) - 3  # the signs of branches, the scroll bar
         for number, line in enumerate(lines):
             del key[line.depth :]
             key.append(line.name if line.depth else f"{number if line.name.endswith(' by') else ''}{line.name}")
@@ -231,10 +245,13 @@ class FlowsPane(Vertical):
                 value = self.look.verdicts.get(line.value.split()[1], value)
             elif line.name == "denied by":
                 value = self.look.bad
-            items.append(Item((*key, number if line.depth else 0), line.depth, [(name, style), (line.value, value)]))
+            first, *more = wrapped(line.value, max(LEAST_VALUE, width - 2 * line.depth - len(name)))
+            items.append(Item((*key, number if line.depth else 0), line.depth, [(name, style), (first, value)]))
+            for part, text in enumerate(more):  # within the branch of its first line
+                items.append(
+                    Item((*key, number, part), line.depth + 1, [(" " * (len(name) - 2), style), (text, value)])
+                )
         self.detail.show(items, empty="This flow has left the ring.", home=self.detail.cursor is None)
-        if self.bytes.display:
-            self._fill_bytes()
 
     def _fill_bytes(self) -> None:
         sequence = self.table.cursor

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from rich.console import RenderableType
+from rich.table import Table
 from rich.text import Text
 from textual.containers import VerticalScroll
 from textual.widget import Widget
@@ -26,6 +28,9 @@ TOUR: Final = (
     "esc and q close what is open; at the end q quits. : finds every command by its name.",
 )
 
+KEY_CELLS: Final = 14
+"""Cells of a key."""
+
 
 class Help(Window[None]):
     """The tour and the keys."""
@@ -36,20 +41,21 @@ class Help(Window[None]):
 
     def content(self) -> list[Widget]:
         """One text that scrolls."""
-        return [VerticalScroll(Static(self._text(), markup=False), can_focus=True)]
+        return [VerticalScroll(*map(Static, self.parts()), can_focus=True)]
 
-    def _text(self) -> Text:
-        text = Text()
+    def parts(self) -> list[RenderableType]:
+        """The tour, then the keys place by place."""
+        tour = Table.grid(padding=(0, 1))
         for number, line in enumerate(TOUR, 1):
-            text.append(f"{number:>2}  ", "bold")
-            text.append(f"{line}\n")
+            tour.add_row(Text(f"{number:>2}", "bold"), Text(line))
+        parts: list[RenderableType] = [tour]
         for place, title in PLACES.items():
-            keys = [key for key in self._keys if key.where == place]
-            text.append(f"\n{title}\n", "bold underline")
-            for key in keys:
-                text.append(f"  {key.shown:<16} ", "bold")
-                text.append(f"{key.help}  ")
-                text.append(f"{key.id}\n", "dim")
-        text.append("\nconfig.toml gives a key another place: ", "dim")
-        text.append('[keys] "flows.pause" = "s"\n', "dim")
-        return text
+            table = Table.grid(padding=(0, 1))
+            table.add_column(width=KEY_CELLS)
+            table.add_column(ratio=1)
+            table.add_column(width=max(len(key.id) for key in self._keys))
+            for key in self._keys:
+                if key.where == place:
+                    table.add_row(Text(f"  {key.shown}", "bold"), Text(key.help), Text(key.id, "dim"))
+            parts += [Text(f"\n{title}", "bold underline"), table]
+        return [*parts, Text('\nconfig.toml gives a key another place: [keys] "flows.pause" = "s"', "dim")]

@@ -23,6 +23,9 @@ from tui.widgets.outline import Item, Outline
 ASK_S: Final = 5.0
 """Between two questions to the servers."""
 
+NO_FLOW: Final = "not IP"
+"""How reasons begin that are no loss: there was nothing to make a flow of."""
+
 
 class NodesPane(SummedPane):
     """One branch a node, its losses and reasons in it."""
@@ -58,8 +61,8 @@ class NodesPane(SummedPane):
         items: list[Item] = []
         for name in [*known, *[name for name in sums if name not in known and name.rpartition("/")[2] not in known]]:
             node = known.get(name) or Node(name=name, state="SEEN")
-            held, rate, oldest_ns = sums.get(name) or sums.get(_without_cluster(sums, name), (0, 0.0, 0))
-            lost = sum(number for _, reason, number in node.losses if not reason.startswith("not IP"))
+            held, rate, span_ns = sums.get(name) or sums.get(_without_cluster(sums, name), (0, 0.0, 0))
+            lost = sum(number for _, reason, number in node.losses if not reason.startswith(NO_FLOW))
             state = "UNREACHABLE" if self._error and node.state != "SEEN" else node.state
             good = state in ("SERVING", "CONNECTED", "SEEN")
             ring = f"{100 * node.num_flows // node.max_flows}%" if node.max_flows else "-"
@@ -71,14 +74,14 @@ class NodesPane(SummedPane):
                 (f"{lost:>10,}", self.look.bad if lost else self.look.faint),
             ]
             items.append(Item((name,), 0, pieces))
-            items += self._facts(name, node, held, oldest_ns)
+            items += self._facts(name, node, held, span_ns)
         self.outline.show(items, empty="no flows yet, and no server that says what it is")
 
-    def _facts(self, name: str, node: Node, held: int, oldest_ns: int) -> list[Item]:
+    def _facts(self, name: str, node: Node, held: int, span_ns: int) -> list[Item]:
         """What there is to say about one node."""
         facts: list[tuple[str, str]] = []
         if held:
-            facts.append(("flows here", f"{held:,} in the ring of this screen, of the last {_age(oldest_ns)}"))
+            facts.append(("flows here", f"{held:,} in the ring of this screen, over {_span(span_ns)}"))
         if node.max_flows:
             facts.append(("flows there", f"{node.num_flows:,} of {node.max_flows:,} held, {node.seen_flows:,} seen"))
         if node.tier_reason:
@@ -91,7 +94,7 @@ class NodesPane(SummedPane):
             facts.append(("policy", node.policy_mode))
         if node.version:
             facts.append(("version", node.version))
-        if node.uptime_ns:
+        if node.uptime_ns and node.tier != "pcap":
             facts.append(("up", _span(node.uptime_ns)))
         if node.address:
             facts.append(("address", node.address))
@@ -104,7 +107,8 @@ class NodesPane(SummedPane):
             for word, value in facts
         ]
         for stage, reason, number in node.losses:
-            loss = [(f"{'lost':<12} ", self.look.bad), (f"{number:,}  {escape(stage)}: {escape(reason)}", Style.null())]
+            word, style = ("no flow", Style(bold=True)) if reason.startswith(NO_FLOW) else ("lost", self.look.bad)
+            loss = [(f"{word:<12} ", style), (f"{number:,}  {escape(stage)}: {escape(reason)}", Style.null())]
             items.append(Item((name, stage, reason), 1, loss))
         return items
 
@@ -119,10 +123,6 @@ class NodesPane(SummedPane):
 def _without_cluster(sums: dict[str, Any], name: str) -> str:
     """A server may tell its node without the cluster that stands before it in flows."""
     return next((one for one in sums if one.rpartition("/")[2] == name), "")
-
-
-def _age(time_ns: int) -> str:
-    return _span(max(0, time.time_ns() - time_ns))
 
 
 def _span(span_ns: int) -> str:

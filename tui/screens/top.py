@@ -76,7 +76,7 @@ class TopPane(SummedPane):
         return [figure for figure in FIGURES if self._wide or figure[0] not in NARROW]
 
     def _marked(self, name: str) -> str:
-        return f"{name}*" if name == self.sort else name
+        return f"{name.upper()}*" if name == self.sort else name.upper()
 
     def _pieces(self, group: Group) -> list[tuple[str, Style]]:
         names = " ".join(

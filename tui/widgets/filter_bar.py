@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Final, NamedTuple
 
+from rich.cells import cell_len
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import BindingType
@@ -19,7 +20,7 @@ from textual.widget import Widget
 from textual.widgets import Input
 
 from observer.printer import escape
-from tui.columns import fit
+from tui.columns import fit, wrapped
 from tui.keys import bindings
 from tui.look import Look
 
@@ -73,6 +74,8 @@ class Shown:
     count: str = ""
     where: str = ""  # pushed to server, local
     hint: str = ""
+    screens: tuple[tuple[str, bool], ...] = ()
+    """The screens there are, each with its key; whether it is the one shown."""
 
 
 class FilterBar(Vertical):
@@ -138,7 +141,18 @@ class FilterBar(Vertical):
         for part in (now.count, now.where, now.hint):
             if part:
                 text.append(f"  {part}", look.faint)
+        room = self.size.width - text.cell_len - sum(len(screen) + 2 for screen, _ in now.screens)
+        if room >= 0:
+            text.append(" " * room)
+            for screen, here in now.screens:
+                text.append("  ")
+                text.append(screen, "bold underline" if here else look.faint)
         return text
+
+    def on_resize(self) -> None:
+        """The screens stand at the right."""
+        self._idle.text = self._closed_text()
+        self._idle.refresh()
 
     # -- open ---------------------------------------------------------------------------------------------------
 
@@ -210,15 +224,25 @@ class FilterBar(Vertical):
         check = self.question.check(self._input.value)
         text = Text(no_wrap=True, overflow="ellipsis")
         if check.error:
-            # The caret stands below the character that is meant, as far as the screen is wide.
-            text.append(" " * min(check.position, max(0, self.size.width - len(check.error) - 2)))
-            text.append(f"^ {escape(check.error)}", self.look.bad)
+            text.append(self._pointed(check.position, escape(check.error)), self.look.bad)
         else:
             text.append(check.note or self.question.label, self.look.faint)
         self._feedback.text = text
+        self._feedback.styles.height = 1 + text.plain.count("\n")
         self._feedback.refresh()
         if not check.final:
             self.set_timer(SETTLE_S, lambda: self._check(edits))
+
+    def _pointed(self, position: int, error: str) -> str:
+        """A caret below the character that is meant, the error beside it; where that has no room, below."""
+        before = cell_len(self._input.value[:position]) - int(self._input.scroll_offset.x)
+        width, size = self.size.width, cell_len(error)
+        place = min(max(before, 0), width - 1)
+        if place + 2 + size <= width:
+            return f"{' ' * place}^ {error}"
+        if size + 1 <= place:
+            return f"{error:>{place - 1}} ^"
+        return "\n".join([" " * place + "^", *wrapped(error, width)])
 
     def _draw_completions(self) -> None:
         shown = list(self._completions)

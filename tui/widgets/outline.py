@@ -119,14 +119,20 @@ class Outline(ScrollView, can_focus=True):
                 return Strip([Segment(fit(f"  {self._empty}", width), base + self.look.faint)], width)
             return Strip.blank(width, base)
         item = self._items[self._shown[row]]
-        if item.key == self.cursor and self.has_focus:
+        chosen = item.key == self.cursor and self.has_focus
+        if chosen:
             base += self.get_component_rich_style("outline--cursor")
         sign = " "
         if item.key in self._branches:
             sign = self.look.opened if self.is_open(item.key) else self.look.closed
         segments = [Segment("  " * item.depth + (f"{sign} " if self._branches else ""), base)]
-        segments += [Segment(text, base + style) for text, style in item.pieces]
-        return Strip(segments).adjust_cell_length(width, base)
+        for text, style in item.pieces:
+            # Reversed colours of their own would be coloured blocks in the cursor's line.
+            segments.append(Segment(text, base + (Style(bold=style.bold) if chosen else style)))
+        strip = Strip(segments)
+        if strip.cell_length > width:
+            strip = Strip([*strip.crop(0, width - 1), Segment(self.look.ellipsis, base)])
+        return strip.adjust_cell_length(width, base)
 
     # -- moving -------------------------------------------------------------------------------------------------
 

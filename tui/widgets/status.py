@@ -21,7 +21,7 @@ class Reading:
     state: str = "CONNECTING"
     detail: str = ""  # why it failed, or since when data is frozen
     rate: float = 0.0  # flows a second
-    rates: Sequence[float] = ()
+    rates: Sequence[float] = ()  # empty: nothing comes any more
     held: int = 0
     capacity: int = 0
     span: str = ""  # from the oldest to the newest flow held
@@ -59,7 +59,8 @@ class StatusLine(Widget):
             return text
         text.append(f"{escape(now.source)}  ")
         text.append_text(state)
-        text.append(f"  {now.rate:,.0f} fl/s")
+        if now.rates:
+            text.append(f"  {now.rate:,.0f} fl/s")
         lost = Text(f"  lost {now.lost:,}", look.bad if now.lost else look.faint)
         if now.skipped:
             lost.append(f"  left out {now.skipped:,}: a sample is shown", look.bad)
