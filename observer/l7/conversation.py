@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 from observer.l7 import detect
-from observer.l7.detect import Detected, Detection
+from observer.l7.detect import STARTTLS_PORTS, Detected, Detection
 from observer.l7.dns import DnsDatagrams, DnsStream
 from observer.l7.http1 import METHODS, Http1, Upgrade
 from observer.l7.http1_head import HEAD_LIMIT, METHOD_LIMIT, may_start
@@ -42,6 +42,9 @@ the beginning of a connection, and where it was joined, maybe in the middle of a
 
 LATE_PIECES: Final = 256
 """Pieces of both sides, joined inside a message, in which a request is still looked for on a port of Kafka's."""
+
+LATE_HELLO_PIECES: Final = 16
+"""Pieces of both sides in which they may agree to begin TLS, on a port where that is done."""
 
 TUNNELS: Final = 2
 """CONNECT tunnels in one another that are looked into."""
@@ -114,6 +117,8 @@ class Conversation:
         self._misses = 0
         self._tunnels = TUNNELS
         self._late_pieces = 0 if KAFKA_PORTS.isdisjoint(ports) else LATE_PIECES
+        if not STARTTLS_PORTS.isdisjoint(ports):
+            self._late_pieces = LATE_HELLO_PIECES
         self.is_datagram = is_datagram
         """Each feed is one datagram (UDP), not a piece of a stream (TCP)."""
         self.kind = Detected.MORE
@@ -166,9 +171,8 @@ class Conversation:
     def _probe(self, side: Side, data: bytes, time_ns: int) -> list[Message]:
         probe = self._probes[side]
         if probe.refused:
-            if self._late_pieces and (detection := detect.stream(data, self._ports)).kind is Detected.KAFKA:
-                probe.data, probe.time_ns = bytearray(data), time_ns
-                return self._start(side, detection)
+            if self._late_pieces and (detection := detect.late(data, self._ports)).kind in PARSERS:
+                return self._start_late(side, detection, data, time_ns)
             probe.skipped += len(data)
             if self._late_pieces:
                 self._late_pieces -= 1
@@ -188,6 +192,8 @@ class Conversation:
             return []
         if detection.kind not in PARSERS:
             self._refuse(probe)
+            if waiting and self._late_pieces and (detection := detect.late(data, self._ports)).kind in PARSERS:
+                return self._start_late(side, detection, data, time_ns)
             self._lose_patience(side)
             return []
         return self._start(side, detection)
@@ -216,6 +222,13 @@ class Conversation:
     def _give_up(self) -> None:
         self.opaque = True
         self._probes = []
+
+    def _start_late(self, side: Side, detection: Detection, data: bytes, time_ns: int) -> list[Message]:
+        """Begin with this piece, behind others that nobody could read."""
+        self._probes[side].data, self._probes[side].time_ns = bytearray(data), time_ns
+        if detection.kind is Detected.TLS:
+            self._probes[side.other] = _Probe()  # what was said before is no part of it
+        return self._start(side, detection)
 
     def _start(self, side: Side, detection: Detection) -> list[Message]:
         """Give the parser what both sides have said."""

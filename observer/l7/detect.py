@@ -19,6 +19,11 @@ NOT_DNS_PORTS: Final = frozenset({137, 138})
 """NetBIOS names travel in DNS's format (RFC 1002) and mean something else."""
 
 
+STARTTLS_PORTS: Final = frozenset({21, 25, 110, 119, 143, 389, 587, 3306, 4190, 5222, 5269, 5432})
+"""FTP, SMTP, POP3, NNTP, IMAP, LDAP, submission, MySQL, ManageSieve, XMPP twice, PostgreSQL: both sides agree in the
+clear to begin TLS (RFC 4217, 3207, 2595, 4642, 4511, 5804, 6120)."""
+
+
 class Detected(enum.Enum):
     """What detection says; every member from HTTP1 on has a parser in conversation.PARSERS."""
 
@@ -61,6 +66,14 @@ def stream(data: bytes | bytearray, ports: tuple[int, int]) -> Detection:
     if undecided:
         return MORE
     return NONE
+
+
+def late(data: bytes, ports: tuple[int, int]) -> Detection:
+    """Say what begins with a piece behind bytes of nothing known: TLS where it is begun late, Kafka on its ports."""
+    if not STARTTLS_PORTS.isdisjoint(ports):
+        return Detection(Detected.TLS, Side.CLIENT) if tls.starts(data) is Side.CLIENT else NONE
+    detection = stream(data, ports)
+    return detection if detection.kind is Detected.KAFKA else NONE
 
 
 def datagram(data: bytes, ports: tuple[int, int]) -> Detection:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from observer.l7.conversation import LATE_HELLO_PIECES, Conversation
 from observer.l7.message import Side
 from observer.l7.tls import HELLO_LIMIT, RECORDS_LIMIT, Tls
 from observer.losses import Losses
@@ -168,6 +169,52 @@ def test_a_server_that_speaks_http_is_read(whole: bool) -> None:
     parser.close(CLIENT)
     parser.close(SERVER)
     assert losses.total() == 0
+
+
+HELLO = records(hello(FULL))
+GREETING = b"\x0e\0\0\0\x0a5.5.40-MariaDB"
+SSL_REQUEST = b"\x20\0\0\1\x05\xae\x03\0" + bytes(28)
+AGREED = {  # the server's port, and what both sides say before the hello
+    "MySQL": (3306, [(SERVER, GREETING), (CLIENT, SSL_REQUEST)]),
+    "PostgreSQL": (5432, [(CLIENT, b"\0\0\0\x08\x04\xd2\x16\x2f"), (SERVER, b"S")]),
+    "SMTP": (
+        587,
+        [
+            (SERVER, b"220 a ESMTP\r\n"),
+            (CLIENT, b"EHLO b\r\n"),
+            (SERVER, b"250-a\r\n250 STARTTLS\r\n"),
+            (CLIENT, b"STARTTLS\r\n"),
+            (SERVER, b"220 go ahead\r\n"),
+        ],
+    ),
+    "LDAP": (389, [(CLIENT, b"\x30\x1d\2\1\1\x77\x18\x80\x161.3.6.1.4.1.1466.20037"), (SERVER, b"\x30\x0c\2\1\1x")]),
+}
+
+
+@pytest.mark.parametrize("name", AGREED)
+@pytest.mark.parametrize("cut", [6, 100, len(HELLO)])
+def test_a_hello_behind_words_of_another_protocol(name: str, cut: int) -> None:
+    port, words = AGREED[name]
+    losses = Losses()
+    talked = Conversation(losses, (40000, port))
+    assert [talked.feed(side, data, 1) for side, data in words] == [[]] * len(words)
+    told = [*talked.feed(CLIENT, HELLO[:cut], 2), *talked.feed(CLIENT, HELLO[cut:], 3)]
+    assert [dict(message.extension or {})["tls"] for message in told] == [TOLD]
+    assert not talked.opaque
+    assert talked.feed(SERVER, records(b"\2\0\0\0"), 4) == []
+    assert talked.opaque
+    assert not list(losses)
+
+
+@pytest.mark.parametrize(("port", "pieces"), [(3306, LATE_HELLO_PIECES), (22, 0)])
+def test_a_hello_is_looked_for_to_a_limit(port: int, pieces: int) -> None:
+    talked = Conversation(Losses(), (40000, port), joined=True)
+    talked.feed(SERVER, GREETING, 1)
+    talked.feed(CLIENT, SSL_REQUEST, 1)
+    for _ in range(pieces):
+        assert not talked.opaque
+        talked.feed(CLIENT, b"\xff" * 9, 1)
+    assert talked.opaque
 
 
 def test_lost_bytes() -> None:
