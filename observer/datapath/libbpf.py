@@ -113,19 +113,13 @@ class Object:
     def program(self, name: str) -> Program:
         """A loaded program."""
         if name not in self._programs:
-            fd = libbpf().bpf_program__fd(self._find("program", name))
-            if fd < 0:
-                raise ValueError(f"{name} of {self.name} is not loaded")
-            self._programs[name] = Program(self, name, fd)
+            self._programs[name] = Program(self, name, self._descriptor("program", name))
         return self._programs[name]
 
     def map(self, name: str) -> Map:
         """A map of the loaded object."""
         if name not in self._maps:
-            fd = libbpf().bpf_map__fd(self._find("map", name))
-            if fd < 0:
-                raise ValueError(f"{self.name} is not loaded")
-            self._maps[name] = Map(self, name, fd)
+            self._maps[name] = Map(self, name, self._descriptor("map", name))
         return self._maps[name]
 
     def attach(self, name: str) -> Link:
@@ -151,6 +145,12 @@ class Object:
         if not found:
             raise KeyError(f"{self.name} has no {kind} {name}")
         return found
+
+    def _descriptor(self, kind: str, name: str) -> int:
+        fd: int = getattr(libbpf(), f"bpf_{kind}__fd")(self._find(kind, name))
+        if fd < 0:
+            raise ValueError(f"{name} of {self.name} is not loaded")
+        return fd
 
     def _refused(self, number: int) -> DatapathError:
         """Why the object was not loaded."""

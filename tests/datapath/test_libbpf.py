@@ -166,10 +166,12 @@ def test_what_is_no_object_is_told():
         Object(b"\x7fELF" + bytes(100), "garbage")
 
 
-def test_a_program_that_was_not_loaded_is_a_mistake(load):
+def test_what_was_not_loaded_is_a_mistake(load, tiny_image):
     tiny = load("length")
     with pytest.raises(ValueError, match="snapshot of tiny is not loaded"):
         tiny.program("snapshot")
+    with Object(tiny_image, "tiny") as waiting, pytest.raises(ValueError, match="numbers of tiny is not loaded"):
+        waiting.map("numbers")
     with pytest.raises(KeyError, match="no program nonsense"):
         tiny.program("nonsense")
     with pytest.raises(KeyError, match="no map nonsense"):
