@@ -15,7 +15,7 @@ from observer.l7.message import Message, Side
 from observer.losses import Losses
 from observer.record import Flags, FlowType, L7Kind, Present, pack_text, unpack_text
 from tests import captures
-from tests.l7.transcripts import CLIENT, SERVER, Transcript
+from tests.l7.transcripts import CLIENT, SERVER, Transcript, known
 
 SEGMENT = 3_000  # BPF_PROG_TEST_RUN takes about 3.5 KB
 STEP_NS = 1_000
@@ -167,15 +167,7 @@ def told_by_kernel(row) -> Told:
 def told_by_python(message: Message) -> Told:
     """The columns that observer/rows.py writes of a message."""
     status = (message.extension or {}).get("grpc", {}).get("status") if message.kind is L7Kind.GRPC else None
-    present, flags = 0, Flags.L7_INCOMPLETE if message.incomplete else 0
-    for value, bit in (
-        (message.code, Present.CODE),
-        (message.method, Present.METHOD),
-        (message.id, Present.L7_ID),
-        (message.latency_ns, Present.LATENCY),
-        (status, Present.GRPC_STATUS),
-    ):
-        present |= bit if value is not None else 0
+    flags = Flags.L7_INCOMPLETE if message.incomplete else 0
     lengths, text, cut = pack_text(message.texts)
     places = [0, *itertools.accumulate(lengths)]
     return Told(
@@ -190,7 +182,7 @@ def told_by_python(message: Message) -> Told:
         tuple(text[start:end] for start, end in itertools.pairwise(places)),
         message.time_ns * STEP_NS,
         (message.latency_ns or 0) * STEP_NS,
-        int(present),
+        known(message) | (Present.GRPC_STATUS if status is not None else 0),
         int(flags | (Flags.TEXT_CUT if cut else 0)),
     )
 

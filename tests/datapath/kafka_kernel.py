@@ -13,6 +13,7 @@ from observer.l7.kafka_topics import TopicIds
 from observer.l7.message import Message, Side
 from observer.losses import Losses
 from observer.record import Flags, L7Kind, Present, pack_text, unpack_text
+from tests.l7.transcripts import known
 
 READ, REFUSED, HAND_OVER = 0, 1, 2
 ORDER_READ, ORDER_ABANDON, ORDER_LEFT, ORDER_DETECT, ORDER_DETECT_EXPECTED = range(5)
@@ -129,14 +130,7 @@ class KernelKafka:
 def told(message: Message, time_ns: int) -> Told:
     """The columns that observer/rows.py writes of a message that a packet of this time made known."""
     assert message.kind is L7Kind.KAFKA
-    present, flags = 0, Flags.L7_INCOMPLETE if message.incomplete else 0
-    for value, bit in (
-        (message.code, Present.CODE),
-        (message.method, Present.METHOD),
-        (message.id, Present.L7_ID),
-        (message.latency_ns, Present.LATENCY),
-    ):
-        present |= bit if value is not None else 0
+    flags = Flags.L7_INCOMPLETE if message.incomplete else 0
     lengths, text, cut = pack_text(message.texts)
     one, two = lengths[:2]
     return Told(
@@ -148,7 +142,7 @@ def told(message: Message, time_ns: int) -> Told:
         (text[:one], text[one : one + two]),
         time_ns,
         max(message.latency_ns or 0, 0),
-        present,
+        known(message),
         flags | (Flags.TEXT_CUT if cut else 0),
     )
 

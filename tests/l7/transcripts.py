@@ -6,7 +6,7 @@ from random import Random
 
 from observer.l7.message import Message, Parser, Side
 from observer.losses import Losses
-from observer.record import HttpMethod, L7Kind, L7Type
+from observer.record import HttpMethod, L7Kind, L7Type, Present
 
 CLIENT, SERVER = Side.CLIENT, Side.SERVER
 
@@ -67,3 +67,14 @@ def brief(message: Message) -> str:
     if message.type is L7Type.REQUEST:
         return f"{method} {texts[1]} {texts[0]}"
     return f"{message.code} to {method} {texts[0]}" if message.request else f"{message.code}"
+
+
+def known(message: Message) -> int:
+    """Which optional columns of a record the message fills, as bits of Present."""
+    values = {
+        Present.CODE: message.code,
+        Present.METHOD: message.method,
+        Present.L7_ID: message.id,
+        Present.LATENCY: message.latency_ns,
+    }
+    return sum(bit.value for bit, value in values.items() if value is not None)
