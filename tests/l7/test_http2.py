@@ -678,6 +678,7 @@ def test_python_h2_joined_in_the_middle_is_not_misheard(seed):
 def test_python_h2_with_gaps_is_not_misheard(seed):
     transcript, heard = h2_transcript(seed)
     told, _ = counted(holed(transcript, random.Random(seed)))
+    assert len(told) > len(heard) // 3  # it goes on behind a gap
     assert {say(each) for each in told if not each.incomplete} <= set(heard)
 
 
