@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Final
 
 from textual.app import App, ComposeResult, SystemCommand
 from textual.binding import BindingType
+from textual.command import CommandPalette
 from textual.screen import Screen
 from textual.widgets import ContentSwitcher, Footer
 
@@ -45,6 +46,7 @@ from tui.screens.map import MapPane
 from tui.screens.nodes import NodesPane
 from tui.screens.summed import SummedPane
 from tui.screens.top import TopPane
+from tui.view import span
 from tui.widgets.filter_bar import FilterBar, Shown
 from tui.widgets.status import Reading, StatusLine
 from tui.windows import Offer, Windows
@@ -89,6 +91,7 @@ class FlowscopeApp(App[None]):
         self.config = Config() if config is None else config
         self.session = Session() if session is None else session
         self._state = state
+        self.set_class(self.config.ascii, "-ascii")
         self.register_theme(COLOUR_BLIND_THEME)
         self.look = look_of(self.config.theme, ascii=self.config.ascii)
         self.theme = self.session.theme if self.session.theme in self.available_themes else self.config.theme
@@ -235,8 +238,7 @@ class FlowscopeApp(App[None]):
         if len(store) < 2:
             return ""
         oldest, newest = (store.columns(place, place + 1)[0]["time_ns"][0] for place in (store.first, store.next - 1))
-        seconds = max(0, int(newest) - int(oldest)) // 1_000_000_000
-        return f"{seconds // 60}m{seconds % 60:02}s" if seconds >= 60 else f"{seconds}s"
+        return span(max(0, int(newest) - int(oldest)))
 
     def _count(self) -> str:
         rows, store = self.flows.rows, self.flows.store
@@ -405,6 +407,11 @@ class FlowscopeApp(App[None]):
         if not self.back():
             self.exit()
 
+    def action_command_palette(self) -> None:
+        """Open the palette; in ASCII, as everything."""
+        if not isinstance(self.screen, CommandPalette):
+            self.push_screen(CommandPalette(placeholder="the name of a command", id="--command-palette"))
+
     def action_help(self) -> None:
         """Open the help."""
         self.windows.help()
@@ -453,7 +460,11 @@ class FlowscopeApp(App[None]):
         """The palette: every key of the table that does something by itself, and the themes."""
         for key in KEYS:
             if key.where in ("app", "flows", "top") and key.id not in ("app.palette", "app.back"):
-                yield SystemCommand(f"{key.title} ({key.shown})", key.help, self._command(key.where, key.action))
+                yield SystemCommand(
+                    f"{key.title} ({key.written(ascii=self.config.ascii)})",
+                    key.help,
+                    self._command(key.where, key.action),
+                )
         yield SystemCommand("Theme", "change the colours", self.search_themes)
 
     def _command(self, where: str, action: str) -> Any:

@@ -45,13 +45,15 @@ class Feed:
         self._lost_before = self._skipped_before = 0
         self._frozen = ""
         self._rates = Rates()
+        self._arriving = True
+        """What the source held is still arriving, or was so at the last tick."""
         self._subscription = self._subscribe(observer_pb2.GetFlowsRequest(number=capacity, follow=True))
 
     def push(self, whitelist: Iterable[flow_pb2.FlowFilter], blacklist: Iterable[flow_pb2.FlowFilter]) -> None:
         """Have the server select: from now on `store` is a ring of what it sends; the ring of everything rests."""
         self._rest()
         self.store = Store(self.capacity)
-        self._rates = Rates()
+        self._arriving = True
         self._subscription = self._subscribe(
             observer_pb2.GetFlowsRequest(
                 number=self.capacity, follow=True, whitelist=list(whitelist), blacklist=list(blacklist)
@@ -64,7 +66,7 @@ class Feed:
             return
         self._rest()
         self.store = self.base
-        self._rates = Rates()
+        self._arriving = True
         request = observer_pb2.GetFlowsRequest(follow=True)
         if self._newest_ns:
             request.since.seconds, request.since.nanos = divmod(self._newest_ns + 1, 1_000_000_000)
@@ -95,8 +97,10 @@ class Feed:
     def tick(self, now: float) -> None:
         """Take note of the time: for rates, and since when nothing can come."""
         state = self._subscription.state
-        if state in (State.CONNECTING, State.LOADING):
-            self._rates = Rates()  # what was held before is not what comes now
+        arriving = state in (State.CONNECTING, State.LOADING)
+        if arriving or self._arriving:
+            self._rates = Rates()  # what was held before is not what comes now, the last of it included
+        self._arriving = arriving
         self._rates.add(now, self.store.next)
         reconnecting = state is State.RECONNECTING
         if reconnecting and not self._frozen:

@@ -34,6 +34,10 @@ class Key(NamedTuple):
         """The keys as people write them."""
         return " ".join(SHOWN.get(key, key) for key in self.keys.split(","))
 
+    def written(self, *, ascii: bool) -> str:
+        """The same, on request without arrows."""
+        return self.shown.translate(NO_ARROWS) if ascii else self.shown
+
 
 SHOWN: Final = {
     "slash": "/",
@@ -55,6 +59,8 @@ SHOWN: Final = {
     "shift+left": "shift+←",
     "shift+right": "shift+→",
 }
+
+NO_ARROWS: Final = str.maketrans({"←": "left", "→": "right", "↑": "up", "↓": "down"})
 
 PLACES: Final = {
     "app": "Everywhere",

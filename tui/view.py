@@ -68,6 +68,16 @@ def duration(latency_ns: float) -> str:
     return f"{latency_ns / 1e9:.1f}s"
 
 
+def span(span_ns: int) -> str:
+    """A span as people say it, in its two largest units: 9s, 6m 36s, 22h 3m, 2d 1h."""
+    seconds = span_ns // 1_000_000_000
+    days, seconds = divmod(seconds, 86_400)
+    hours, seconds = divmod(seconds, 3_600)
+    parts = [(days, "d"), (hours, "h"), (seconds // 60, "m"), (seconds % 60, "s")]
+    told = [f"{number}{unit}" for number, unit in parts if number]
+    return " ".join(told[:2]) or "0s"
+
+
 def clock(time_ns: int, *, local: bool = False) -> str:
     """The time of day to the millisecond, in UTC or as the machine's clock says."""
     seconds, nanos = divmod(time_ns, 1_000_000_000)

@@ -56,7 +56,7 @@ class Windows:
 
     def help(self) -> None:
         """The tour and every key."""
-        self._app.push_screen(Help(with_keymap(self._app.config.keys)))
+        self._app.push_screen(Help(with_keymap(self._app.config.keys), ascii=self._app.config.ascii))
 
     def export(self) -> None:
         """The name of a file for what is shown."""

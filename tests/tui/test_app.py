@@ -6,6 +6,7 @@ from contextlib import ExitStack
 import numpy as np
 import pytest
 from rich.cells import cell_len
+from textual.events import MouseScrollDown
 
 from observer.client import open_capture_source, open_server, open_servers
 from observer.client import server as client_server
@@ -92,9 +93,24 @@ def test_the_wheel_takes_the_cursor_along_and_the_end_is_live_again():
         table.scroll_to(y=0, animate=False, force=True)
         await until(pilot, lambda: table.cursor == table.on_screen()[-1])
         assert not table.following
-        table.scroll_to(y=table.max_scroll_y, animate=False, force=True)
-        await pilot.press("G")
-        assert table.following
+        table.scroll_to(y=table.max_scroll_y - 1, animate=False, force=True)
+        await until(pilot, lambda: table.scroll_y == table.max_scroll_y - 1)
+        table.post_message(MouseScrollDown(table, 5, 5, 0, 1, 0, False, False, False))
+        await until(pilot, lambda: table.following)
+        assert table.cursor == FLOWS - 1
+
+    drive(steps)
+
+
+def test_a_detail_opened_of_the_last_flow_holds_still():
+    async def steps(app, pilot):
+        await pilot.press("enter")
+        await until(pilot, lambda: app.flows.lower.display)
+        for size in ((80, 24), (60, 15), (120, 40)):
+            await pilot.resize_terminal(*size)
+            await pilot.pause(0.2)
+            assert not app.flows.table.following
+        await until(pilot, lambda: app.status.reading.state == "PAUSED")
 
     drive(steps)
 
@@ -161,6 +177,28 @@ def test_themes_and_signs(theme, ascii):
             assert "\n".join(screen(app)).isascii()
 
     drive(steps, config=Config(ring=4096, theme=theme, ascii=ascii))
+
+
+def test_ascii_is_ascii_in_every_window():
+    async def steps(app, pilot):
+        await pilot.press("v", "k", "enter", "x")
+        await until(pilot, lambda: any("frame " in line for line in screen(app)))
+        assert "\n".join(screen(app)).isascii()
+        await pilot.press("escape", "escape")
+        windows = ("f", "c", "w", "o", "Y", "L", "question_mark", "colon")
+        for name in windows:
+            await pilot.press(name)
+            await until(pilot, lambda: len(app.screen_stack) == 2)
+            await pilot.pause(0.5)
+            assert "\n".join(screen(app)).isascii(), name
+            await pilot.press("escape")
+            await until(pilot, lambda: len(app.screen_stack) == 1)
+        for keys in (("S",), ("escape", "slash", "a", "n", "d", "x"), ("escape", "2", "b")):
+            await pilot.press(*keys)
+            await pilot.pause(0.3)
+            assert "\n".join(screen(app)).isascii(), keys
+
+    drive(steps, config=Config(ring=4096, ascii=True), size=(80, 24))
 
 
 def test_no_color_leaves_the_words(monkeypatch):

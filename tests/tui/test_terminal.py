@@ -19,6 +19,8 @@ STYLE = re.compile(rb"\x1b\[([0-9;]*)m")
 """SGR."""
 ESCAPE = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]*[0-~])")
 SIXTEEN = {*range(30, 38), *range(40, 48), *range(90, 98), *range(100, 108)}
+KEY_S = 0.7
+"""Between two keys."""
 DEFAULT = {39, 49}
 PLAIN = {0, 1, 2, 3, 4, 7, 22, 23, 24, 27}
 
@@ -33,17 +35,19 @@ def written(*args, env=(), seconds=30.0):
         os.execv(sys.executable, [*command, "--policy", shop[2], *args])
     fcntl.ioctl(handle, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     out = bytearray()
-    keys = [b"E", b"3", b"q", b"q"]
-    end = time.monotonic() + seconds
+    keys = [b"E", b":", b"\x1b", b"?", b"q", b"3", b"q", b"q"]
+    pressed = time.monotonic()
+    end = pressed + seconds
     try:
         while time.monotonic() < end:
-            if select.select([handle], [], [], 1.0)[0]:
+            if select.select([handle], [], [], 0.1)[0]:
                 try:
                     out += os.read(handle, 1 << 16)
                 except OSError:  # it has ended
                     return bytes(out)
-            elif keys and (b"FILE" in out or b"PAUSED" in out):
+            if keys and b"FILE" in out and time.monotonic() > pressed + KEY_S:
                 os.write(handle, keys.pop(0))
+                pressed = time.monotonic()
     finally:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)

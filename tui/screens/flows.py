@@ -84,6 +84,7 @@ class FlowsPane(Vertical):
         self._waiting_since = 0.0
         self._seek: Seek | None = None
         self._seek_failed = ""
+        self._followed = False
         self._only_from = -1
         self.table = FlowTable(self.view, AllRows(self._store), look, why_empty=why_empty, id="table")
         self.table.appear(columns=columns, time=time)
@@ -278,7 +279,8 @@ class FlowsPane(Vertical):
             self._show_bytes(data, title)
 
     def _show_bytes(self, data: bytes, title: str) -> None:
-        items = [Item(-1, 0, [(title, self.look.faint)])]
+        lines = wrapped(title, max(LEAST_VALUE, min(self.size.width, HEX_CELLS) - 1))
+        items = [Item(-len(lines) + place, 0, [(line, self.look.faint)]) for place, line in enumerate(lines)]
         items += [Item(place, 0, [(line, Style.null())]) for place, line in enumerate(hex_lines(data))]
         self.bytes.show(items, home=True)
 
@@ -432,6 +434,7 @@ class FlowsPane(Vertical):
     def _look_for(self, condition: Any, direction: int, start: int, failed: str) -> None:
         if self.table.cursor < 0:
             return
+        self._followed = self.table.following
         self.table.pause()
         self._seek, self._seek_failed = Seek(self.rows, condition, start, direction), failed
         self._step()
@@ -447,6 +450,8 @@ class FlowsPane(Vertical):
             self.table.go(found)
         else:
             self.app.notify(escape(self._seek_failed), timeout=3, markup=False)
+            if self._followed:
+                self.table.action_follow()
 
     def headers(self) -> list[tuple[str, str]]:
         """The HTTP header fields of the flow under the cursor, as sent."""

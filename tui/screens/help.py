@@ -35,9 +35,10 @@ KEY_CELLS: Final = 14
 class Help(Window[None]):
     """The tour and the keys."""
 
-    def __init__(self, keys: Iterable[Key]) -> None:
+    def __init__(self, keys: Iterable[Key], *, ascii: bool = False) -> None:
         super().__init__("flowscope in ten lines", "up and down scroll; esc closes")
         self._keys = tuple(keys)
+        self._ascii = ascii
 
     def content(self) -> list[Widget]:
         """One text that scrolls."""
@@ -56,6 +57,8 @@ class Help(Window[None]):
             table.add_column(width=max(len(key.id) for key in self._keys))
             for key in self._keys:
                 if key.where == place:
-                    table.add_row(Text(f"  {key.shown}", "bold"), Text(key.help), Text(key.id, "dim"))
+                    table.add_row(
+                        Text(f"  {key.written(ascii=self._ascii)}", "bold"), Text(key.help), Text(key.id, "dim")
+                    )
             parts += [Text(f"\n{title}", "bold underline"), table]
         return [*parts, Text('\nconfig.toml gives a key another place: [keys] "flows.pause" = "s"', "dim")]

@@ -18,6 +18,7 @@ from tui.columns import fit
 from tui.look import Look
 from tui.matches import Rows
 from tui.screens.summed import SummedPane
+from tui.view import span
 from tui.widgets.outline import Item, Outline
 
 ASK_S: Final = 5.0
@@ -81,7 +82,7 @@ class NodesPane(SummedPane):
         """What there is to say about one node."""
         facts: list[tuple[str, str]] = []
         if held:
-            facts.append(("flows here", f"{held:,} in the ring of this screen, over {_span(span_ns)}"))
+            facts.append(("flows here", f"{held:,} in the ring of this screen, over {span(span_ns)}"))
         if node.max_flows:
             facts.append(("flows there", f"{node.num_flows:,} of {node.max_flows:,} held, {node.seen_flows:,} seen"))
         if node.tier_reason:
@@ -95,7 +96,7 @@ class NodesPane(SummedPane):
         if node.version:
             facts.append(("version", node.version))
         if node.uptime_ns and node.tier != "pcap":
-            facts.append(("up", _span(node.uptime_ns)))
+            facts.append(("up", span(node.uptime_ns)))
         if node.address:
             facts.append(("address", node.address))
         items = [
@@ -123,12 +124,3 @@ class NodesPane(SummedPane):
 def _without_cluster(sums: dict[str, Any], name: str) -> str:
     """A server may tell its node without the cluster that stands before it in flows."""
     return next((one for one in sums if one.rpartition("/")[2] == name), "")
-
-
-def _span(span_ns: int) -> str:
-    seconds = span_ns // 1_000_000_000
-    days, seconds = divmod(seconds, 86_400)
-    hours, seconds = divmod(seconds, 3_600)
-    parts = [(days, "d"), (hours, "h"), (seconds // 60, "m"), (seconds % 60, "s")]
-    told = [f"{number}{unit}" for number, unit in parts if number]
-    return " ".join(told[:2]) or "0s"

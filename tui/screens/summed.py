@@ -20,6 +20,7 @@ from tui.aggregate import Shown
 from tui.keys import bindings
 from tui.look import Look
 from tui.matches import Rows
+from tui.view import span
 from tui.widgets.outline import Outline
 
 EVERY_S: Final = 1.0
@@ -104,8 +105,9 @@ class SummedPane(Vertical):
 
     def over(self, flows: int, seconds: float, left_out: int) -> str:
         """Over what the sums are, in words."""
-        span = f"{seconds / 60:.0f}m{seconds % 60:02.0f}s" if seconds >= 60 else f"{seconds:.0f}s"
-        return f"{flows:,} flows of {span}" + (f", {left_out:,} older ones left out" if left_out else "")
+        return f"{flows:,} flows of {span(round(seconds) * 1_000_000_000)}" + (
+            f", {left_out:,} older ones left out" if left_out else ""
+        )
 
 
 def keys_of(where: str) -> list[BindingType]:

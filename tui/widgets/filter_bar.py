@@ -26,6 +26,8 @@ from tui.look import Look
 
 COMPLETIONS: Final = 6
 """How many are shown at a time."""
+LEAST_FILTER: Final = 16
+"""Cells that the closed line keeps for the filter itself."""
 SETTLE_S: Final = 0.08
 """How long nothing is typed before matches are counted."""
 
@@ -131,17 +133,16 @@ class FilterBar(Vertical):
 
     def _closed_text(self) -> Text:
         now, look = self.shown, self.look
-        text = Text(no_wrap=True, overflow="ellipsis")
-        if now.text:
-            text.append("/ ")
-            shown = f"({now.text}) off" if now.off else now.text
-            text.append(escape(shown), look.faint if now.off else "bold")
-        else:
-            text.append("/ no filter", look.faint)
-        for part in (now.count, now.where, now.hint):
-            if part:
-                text.append(f"  {part}", look.faint)
-        room = self.size.width - text.cell_len - sum(len(screen) + 2 for screen, _ in now.screens)
+        width = self.size.width
+        notes = "".join(f"  {part}" for part in (now.count, now.where, now.hint) if part)
+        shown = escape(f"({now.text}) off" if now.off else now.text) if now.text else "no filter"
+        # What is known of the flows shown matters more than the end of a long filter.
+        room = max(LEAST_FILTER, width - cell_len(notes) - len("/ "))
+        text = Text("/ ", look.faint if not now.text else "", no_wrap=True, overflow="ellipsis")
+        shown = fit(shown, min(room, cell_len(shown)), ellipsis=look.ellipsis)
+        text.append(shown, look.faint if now.off or not now.text else "bold")
+        text.append(notes, look.faint)
+        room = width - text.cell_len - sum(len(screen) + 2 for screen, _ in now.screens)
         if room >= 0:
             text.append(" " * room)
             for screen, here in now.screens:

@@ -370,15 +370,18 @@ class FlowTable(ScrollView, can_focus=True):
         """Scrolling up pauses, like moving up."""
         self.pause()
 
+    def on_mouse_scroll_down(self) -> None:
+        """Scrolling down to the end follows again: the wheel means it, a table made smaller does not."""
+        if self.scroll_y + self.app.scroll_sensitivity_y >= self.max_scroll_y:
+            self.action_follow()
+
     def watch_scroll_y(self, old: float, new: float) -> None:
-        """The mouse takes the cursor along; back at the end it follows again."""
+        """The mouse takes the cursor along."""
         super().watch_scroll_y(old, new)
         if self.following or not len(self.rows):
             return
         here, first, page = self.rows.row(self.cursor), int(new), self._page()
-        if new > old and new >= self.max_scroll_y and here >= len(self.rows) - 1:
-            self.action_follow()
-        elif not first <= here < first + page:
+        if not first <= here < first + page:
             self.cursor = self.rows.at(min(max(here, first), first + page - 1, len(self.rows) - 1))
             self.post_message(self.Moved())
             self.refresh()

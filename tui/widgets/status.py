@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from rich.cells import cell_len
 from rich.text import Text
 from textual.widget import Widget
 
 from observer.printer import escape
+from tui.columns import fit
 from tui.look import Look
+
+LEAST_SOURCE: Final = 8
+"""Cells that the name of a source keeps at least: the rest of the line is told first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +62,15 @@ class StatusLine(Widget):
             text.append_text(state)
             text.append(f"  {look.signs['ERROR']} {escape(now.detail)}", look.bad)  # may be a server's own words
             return text
-        text.append(f"{escape(now.source)}  ")
-        text.append_text(state)
         if now.rates:
-            text.append(f"  {now.rate:,.0f} fl/s")
+            state.append(f"  {now.rate:,.0f} fl/s")
         lost = Text(f"  lost {now.lost:,}", look.bad if now.lost else look.faint)
         if now.skipped:
             lost.append(f"  left out {now.skipped:,}: a sample is shown", look.bad)
+        source = escape(now.source)
+        room = max(LEAST_SOURCE, self.size.width - text.cell_len - state.cell_len - lost.cell_len - 2)
+        text.append(fit(source, min(room, cell_len(source)), middle=True, ellipsis=look.ellipsis) + "  ")
+        text.append_text(state)
         ring = f"  ring {100 * now.held // max(now.capacity, 1)}%" + (f" ({now.span})" if now.span else "")
         room = self.size.width - cell_len(text.plain) - lost.cell_len
         if now.rates and room > len(now.rates) + 2 + len(ring):
