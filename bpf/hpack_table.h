@@ -10,7 +10,6 @@
 #define TABLE_SLOTS 128	 /* entries that fit into 4,096 octets; older ones of a larger table are unknown */
 #define TEXT_KEPT 256	 /* octets of an entry's value that are kept */
 #define VALUE_SIZE 2048	 /* octets of a value that are read */
-#define SHORT_TEXT 64	 /* octets of a text that are copied at once */
 #define NAME_SIZE 12	 /* no name that matters is longer */
 #define INDEX_LIMIT 65536 /* observer/l7/hpack.py */
 #define TABLE_LIMIT 65536 /* likewise */

@@ -496,10 +496,10 @@ __noinline int http_request(struct connection *c)
 	record->l7_version = h->version;
 	record->present |= METHOD;
 	text = http_text(s, &h->target, &size);
-	add_text(s, 0, text, size);
+	add_short_text(s, 0, text, size);
 	if (h->hosts) {
 		text = http_text(s, &h->host, &size);
-		add_text(s, 1, text, size);
+		add_short_text(s, 1, text, size);
 	}
 	if (h->number == METHOD_OTHER) {
 		text = http_text(s, &h->method, &size);
@@ -523,9 +523,7 @@ __noinline int http_response(struct connection *c)
 {
 	struct scratch *s = scratch();
 	struct http_head *h = http_head();
-	struct pending_key key = {};
 	struct flow_record *record;
-	struct pending *pending;
 	int is_chunked, is_bodyless, is_asked;
 	struct direction *d;
 	__u64 length;
@@ -539,14 +537,11 @@ __noinline int http_response(struct connection *c)
 	is_asked = c->parser[HTTP_TOLD] != c->parser[HTTP_ANSWERED];
 	is_bodyless = h->code == 204 || h->code == 304;
 	if (is_asked) {
-		key.connection = c->number;
-		key.id = c->parser[HTTP_ANSWERED];
-		pending = bpf_map_lookup_elem(&pending_requests, &key);
-		if (!pending) {
+		if (!find_pending(c->number, c->parser[HTTP_ANSWERED])) {
 			count(COUNT_PENDING_LOST);
 			return READ_HAND_OVER; /* whether it has a body depends on the request */
 		}
-		is_bodyless |= pending->l7_method == METHOD_HEAD;
+		is_bodyless |= s->asked.l7_method == METHOD_HEAD;
 	}
 	record = &s->record;
 	begin_message(s);

@@ -175,17 +175,19 @@ static __always_inline int interrupts(struct http2 *h, const struct http2_side *
 static __always_inline void http2_data_ends(struct http2 *h, struct http2_side *side, __u32 stream)
 {
 	struct direction *d = &h->c->directions[SERVER];
-	struct pending *pending = find_pending(h->c, h->work, stream);
-	struct http2_stream *state;
+	struct pending *asked = &h->s->asked;
+	struct http2_stream *state = (struct http2_stream *)asked->parser;
 
-	if (!pending)
+	if (!find_pending(h->c->number, stream))
 		return;
-	state = (struct http2_stream *)pending->parser;
-	if (state->told || pending->l7_kind != KIND_GRPC) {
-		bpf_map_delete_elem(&pending_requests, &h->work->stream_key);
+	if (state->told || asked->l7_kind != KIND_GRPC) {
+		drop_pending(h->c->number, stream);
 		return;
 	}
-	state->incomplete |= state->web;
+	if (state->web && !state->incomplete) {
+		state->incomplete = 1;
+		put_pending(h->c->number, stream, 1);
+	}
 	if (!d->left) {
 		h->work->to_do = DO_END_STREAM;
 		return;
@@ -398,9 +400,9 @@ static long http2_step(__u32 i, void *context)
 	if (work->to_do == DO_SECTION)
 		work->result = http2_section(s, h->c, work, 0);
 	else if (work->to_do == DO_END_STREAM)
-		end_stream(s, h->c, work, work->stream, 0);
+		end_stream(s, h->c, work->stream, 0);
 	else if (work->to_do == DO_GO_AWAY)
-		http2_go_away(s, h->c, work, work->stream);
+		http2_go_away(s, h->c, work->stream);
 	work->to_do = DO_NOTHING;
 	return work->result != READ;
 }

@@ -22,7 +22,7 @@ struct http2_connection {
 	__u32 pad[2];
 };
 
-/* Over pending.parser: the response, as far as it came. */
+/* Over scratch.keep and pending.parser: the response, as far as it came. */
 struct http2_stream {
 	__u16 code;
 	__u16 grpc_status;
@@ -44,10 +44,8 @@ struct http2_work {
 	__u32 to_do;  /* what came asks for */
 	__u32 stream; /* of it */
 	struct hpack_key key; /* of the side that sends, for tables and blocks; keys are here, for the stack is short */
-	struct pending_key stream_key;
 	__u8 head[HEAD_SIZE + 7];
 	struct hpack_table fresh; /* empty */
-	struct pending unseen;	  /* a request that was not seen */
 	struct header_block block;
 };
 
@@ -68,8 +66,8 @@ static __noinline int add_texts(struct scratch *s, struct header_block *b)
 	if (b->method == METHOD_CONNECT && !b->path_length && !has_protocol && !b->unknown && !b->cut)
 		add_text(s, 0, host, host_length); /* 8.5: as HTTP/1 has it, in authority-form */
 	else
-		add_text(s, 0, b->path, b->path_length);
-	add_text(s, 1, host, host_length);
+		add_short_text(s, 0, b->path, b->path_length);
+	add_short_text(s, 1, host, host_length);
 	if (b->method == METHOD_OTHER)
 		add_text(s, 2, b->method_text, b->method_length);
 	if (b->scheme == SCHEME_OTHER)
@@ -133,7 +131,7 @@ static __noinline int fill_request(struct scratch *s, struct header_block *b)
 static __always_inline int http2_asked(struct scratch *s, struct connection *c, struct header_block *b)
 {
 	struct http2_connection *state = (struct http2_connection *)c->parser;
-	struct http2_stream *stream = (struct http2_stream *)s->pending.parser;
+	struct http2_stream *stream = (struct http2_stream *)s->keep;
 	struct flow_record *record = &s->record;
 	const __u32 pseudo = 1 << FIELD_METHOD | 1 << FIELD_PATH | 1 << FIELD_AUTHORITY | 1 << FIELD_SCHEME |
 			     1 << FIELD_PROTOCOL;
@@ -170,24 +168,15 @@ static __always_inline int http2_asked(struct scratch *s, struct connection *c, 
 	return tell_request(s, c, b->stream) ? READ_REFUSED : READ;
 }
 
-/* The request of a stream, if it waits; work.stream_key is its key. */
-static __always_inline struct pending *find_pending(struct connection *c, struct http2_work *work, __u32 stream)
+/* Tell the response of the stream in scratch.asked as far as it came; `keep`: more of it follows. */
+static __always_inline void tell_answer(struct scratch *s, struct connection *c, __u32 stream, int keep)
 {
-	work->stream_key.connection = c->number;
-	work->stream_key.id = stream;
-	return bpf_map_lookup_elem(&pending_requests, &work->stream_key);
-}
-
-/* Tell the response of a stream as far as it came; `keep`: more of it follows. */
-static __always_inline void tell_answer(struct scratch *s, struct connection *c, struct http2_work *work,
-					struct pending *pending, int keep)
-{
-	struct http2_stream *state = (struct http2_stream *)pending->parser;
+	struct pending *asked = &s->asked;
+	struct http2_stream *state = (struct http2_stream *)asked->parser;
 	struct flow_record *record = &s->record;
-	__u32 stream = work->stream_key.id;
 
 	begin_message(s);
-	record->l7_kind = pending->l7_kind;
+	record->l7_kind = asked->l7_kind;
 	record->l7_version = HTTP2_VERSION;
 	record->l7_id = stream;
 	record->present |= L7_ID;
@@ -195,16 +184,18 @@ static __always_inline void tell_answer(struct scratch *s, struct connection *c,
 		record->l7_code = state->code;
 		record->present |= CODE;
 	}
-	if (pending->l7_kind == KIND_GRPC && state->grpc_status != STATUS_NONE) {
+	if (asked->l7_kind == KIND_GRPC && state->grpc_status != STATUS_NONE) {
 		record->grpc_status = state->grpc_status;
 		record->present |= GRPC_STATUS;
 	}
-	record->flags |= pending->flags & FLAG_L7_INCOMPLETE;
+	record->flags |= asked->flags & FLAG_L7_INCOMPLETE;
 	if (state->incomplete)
 		record->flags |= FLAG_L7_INCOMPLETE;
 	state->told = 1;
 	if (state->no_request)
-		bpf_map_delete_elem(&pending_requests, &work->stream_key);
+		drop_pending(c->number, stream);
+	else if (keep)
+		put_pending(c->number, stream, 1);
 	tell_response(s, c, stream, keep);
 }
 
@@ -212,29 +203,27 @@ static __always_inline void tell_answer(struct scratch *s, struct connection *c,
 static __always_inline int http2_answered(struct scratch *s, struct connection *c, struct http2_work *work)
 {
 	struct header_block *b = &work->block;
-	struct pending *pending = find_pending(c, work, b->stream);
-	int begins = b->seen >> FIELD_STATUS & 1, has_status = b->seen >> FIELD_GRPC_STATUS & 1, is_known = !!pending;
-	struct http2_stream *state;
+	struct pending *asked = &s->asked;
+	struct http2_stream *state = (struct http2_stream *)asked->parser;
+	int begins = b->seen >> FIELD_STATUS & 1, has_status = b->seen >> FIELD_GRPC_STATUS & 1;
+	int is_known = find_pending(c->number, b->stream);
 
 	if (b->code >= 100 && b->code < 200) /* 8.1: interim, the response is still to come */
 		return READ;
-	if (!begins && b->begins_unknown && !(pending && ((struct http2_stream *)pending->parser)->answered)) {
-		if (!pending && b->end_stream)
+	if (!begins && b->begins_unknown && !(is_known && state->answered)) {
+		if (!is_known && b->end_stream)
 			return READ; /* the first section or the last */
 		begins = 1;
 	}
-	if (!pending) {
+	if (!is_known) {
 		if (!begins && !has_status)
 			return READ; /* trailers of a response that was not seen */
-		pending = &work->unseen;
-		__builtin_memset(pending, 0, sizeof(*pending));
-		pending->l7_kind = KIND_HTTP;
-		pending->flags = FLAG_L7_INCOMPLETE;
-		state = (struct http2_stream *)pending->parser;
+		__builtin_memset(asked, 0, sizeof(*asked));
+		asked->l7_kind = KIND_HTTP;
+		asked->flags = FLAG_L7_INCOMPLETE;
 		state->grpc_status = STATUS_NONE;
 		state->no_request = 1;
 	}
-	state = (struct http2_stream *)pending->parser;
 	if (begins && state->answered)
 		return READ;
 	state->incomplete |= b->unknown | b->cut;
@@ -246,21 +235,20 @@ static __always_inline int http2_answered(struct scratch *s, struct connection *
 	if (!state->code)
 		state->incomplete = 1;
 	if (!state->told) {
-		if ((b->content_type || has_status) && pending->flags & FLAG_L7_INCOMPLETE)
-			pending->l7_kind = KIND_GRPC; /* its request could not say so */
+		if ((b->content_type || has_status) && asked->flags & FLAG_L7_INCOMPLETE)
+			asked->l7_kind = KIND_GRPC; /* its request could not say so */
 		if (b->seen & 1 << FIELD_GRPC_STATUS || b->grpc_status != STATUS_NONE)
 			state->grpc_status = b->grpc_status;
-		if (b->end_stream || (begins && pending->l7_kind != KIND_GRPC)) {
-			tell_answer(s, c, work, pending, !b->end_stream);
+		if (b->end_stream || (begins && asked->l7_kind != KIND_GRPC)) {
+			tell_answer(s, c, b->stream, !b->end_stream);
 			if (is_known || b->end_stream)
 				return READ;
 		}
-		if (!is_known)
-			bpf_map_update_elem(&pending_requests, &work->stream_key, pending, BPF_ANY);
+		put_pending(c->number, b->stream, 1);
 		return READ;
 	}
 	if (b->end_stream)
-		bpf_map_delete_elem(&pending_requests, &work->stream_key);
+		drop_pending(c->number, b->stream);
 	return READ;
 }
 
@@ -282,28 +270,25 @@ static __always_inline void swap_ends(struct flow_record *record)
 }
 
 /* A stream ends without (the rest of) its answer: a response is told all the same. */
-static __noinline int end_stream(struct scratch *s, struct connection *c, struct http2_work *work, __u32 stream,
-				 int unanswered_only)
+static __noinline int end_stream(struct scratch *s, struct connection *c, __u32 stream, int unanswered_only)
 {
-	struct pending *pending = find_pending(c, work, stream);
-	struct http2_stream *state;
+	struct http2_stream *state = (struct http2_stream *)s->asked.parser;
 
-	if (!pending)
+	if (!find_pending(c->number, stream))
 		return 0;
-	state = (struct http2_stream *)pending->parser;
 	if (unanswered_only && state->answered)
 		return 0;
 	if (state->told) {
-		bpf_map_delete_elem(&pending_requests, &work->stream_key);
+		drop_pending(c->number, stream);
 		return 0;
 	}
 	if (s->packet.sender != CLIENT) {
-		tell_answer(s, c, work, pending, 0);
+		tell_answer(s, c, stream, 0);
 		return 0;
 	}
 	/* Kept: the server may have answered before it hears of it, and that is not told once more (5.1). */
 	swap_ends(&s->record);
-	tell_answer(s, c, work, pending, 1);
+	tell_answer(s, c, stream, 1);
 	swap_ends(&s->record);
 	return 0;
 }
@@ -311,7 +296,6 @@ static __noinline int end_stream(struct scratch *s, struct connection *c, struct
 struct going_away {
 	struct scratch *s;
 	struct connection *c;
-	struct http2_work *work;
 	__u32 first;
 };
 
@@ -319,15 +303,15 @@ static long end_unseen(__u32 i, void *context)
 {
 	struct going_away *g = context;
 
-	end_stream(g->s, g->c, g->work, g->first + 2 * i, 1);
+	end_stream(g->s, g->c, g->first + 2 * i, 1);
 	return 0;
 }
 
 /* 6.8: the server will not look at the requests after `last`. */
-static __noinline int http2_go_away(struct scratch *s, struct connection *c, struct http2_work *work, __u32 last)
+static __noinline int http2_go_away(struct scratch *s, struct connection *c, __u32 last)
 {
 	struct http2_connection *state = (struct http2_connection *)c->parser;
-	struct going_away g = { s, c, work, (last + 1) | 1 };
+	struct going_away g = { s, c, (last + 1) | 1 };
 	__u32 newest = state->newest;
 
 	if (s->packet.sender == CLIENT) /* is about pushes */

@@ -238,11 +238,11 @@ static __noinline int kafka_tell_request(struct scratch *s, struct connection *c
 	if (w->is_untold || w->is_malformed || w->is_unresolved)
 		record->flags |= FLAG_L7_INCOMPLETE;
 	if (k->topic_at)
-		add_loaded_text(s, 0, k->topic_at, w->topic.length);
+		add_short_text(s, 0, s->payload + (k->topic_at & (PAYLOAD_SIZE - 1)), w->topic.length);
 	else
 		add_text(s, 0, w->topic.text, w->topic.length);
 	if (k->client_id_at)
-		add_loaded_text(s, 1, k->client_id_at, w->client_id_length);
+		add_short_text(s, 1, s->payload + (k->client_id_at & (PAYLOAD_SIZE - 1)), w->client_id_length);
 	else
 		add_text(s, 1, w->client_id, w->client_id_length);
 	refused = tell_request(s, c, w->correlation);
@@ -372,21 +372,14 @@ static __noinline int kafka_read_client_id(struct kafka_context *x)
 	return 0;
 }
 
-/* The request, or one of them, that a response of this correlation id answers. */
-static __always_inline struct pending *kafka_pending(const struct connection *c, __u32 correlation)
-{
-	struct pending_key key = { .connection = c->number, .id = correlation };
-
-	return bpf_map_lookup_elem(&pending_requests, &key);
-}
-
 /* The header of a response; 1 where nothing more can be read. */
 static __noinline int kafka_read_response(struct kafka_context *x, struct direction *d, const __u8 *p, __u32 have)
 {
 	struct kafka_work *k = x->k;
 	struct kafka_walk *w = &k->walk;
 	struct kafka_program *program;
-	struct pending *pending;
+	const struct pending *asked = &x->s->asked;
+	int is_asked;
 	__u32 size, *tokens = &x->c->parser[1];
 
 	if (have < 4)
@@ -401,12 +394,12 @@ static __noinline int kafka_read_response(struct kafka_context *x, struct direct
 	if (have < KAFKA_RESPONSE_SIZE)
 		return 1;
 	w->correlation = kafka_u32(p + 4);
-	pending = kafka_pending(x->c, w->correlation);
-	if (!pending && *tokens) {
+	is_asked = find_pending(x->c->number, w->correlation);
+	if (!is_asked && *tokens) {
 		--*tokens;
 		return kafka_pass_frame(k, d, size);
 	}
-	if (!pending && !(x->c->parser[0] & KAFKA_IS_SYNCED))
+	if (!is_asked && !(x->c->parser[0] & KAFKA_IS_SYNCED))
 		return kafka_lose(x, d);
 	x->c->parser[0] |= KAFKA_IS_SYNCED;
 	k->index += KAFKA_RESPONSE_SIZE;
@@ -414,11 +407,11 @@ static __noinline int kafka_read_response(struct kafka_context *x, struct direct
 	w->time_ns = x->s->record.time_ns;
 	w->is_response = 1;
 	w->phase = KAFKA_BODY;
-	if (!pending || pending->is_ambiguous)
+	if (!is_asked || asked->is_ambiguous)
 		return 0;
 	w->is_found = 1;
-	w->key = pending->l7_method;
-	w->version = pending->l7_version;
+	w->key = asked->l7_method;
+	w->version = asked->l7_version;
 	program = kafka_program(w->key, w->version, 1);
 	if (program)
 		w->program = *program;
@@ -552,7 +545,7 @@ static __noinline int kafka_is_awaited(const struct scratch *s, const struct con
 	__u32 size = kafka_u32(s->payload);
 
 	return s->loaded >= KAFKA_RESPONSE_SIZE && size >= 4 && size <= KAFKA_SIZE_LIMIT &&
-	       kafka_pending(c, kafka_u32(s->payload + 4));
+	       find_pending(c->number, kafka_u32(s->payload + 4));
 }
 
 /* Read the octets of a packet that were not read before; READ_*. */

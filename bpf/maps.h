@@ -11,13 +11,13 @@
 #include "record.h"
 
 #define MAX_CONNECTIONS 131072
-#define MAX_PENDING 65536
 #define MAX_ADDRESSES 65536
 #define EVENTS_SIZE (32 << 20)
 #define SNAPSHOTS_SIZE (16 << 20)
 
 #define PAYLOAD_SIZE 4096 /* octets of a segment's unread payload that a parser sees at once */
 #define PAYLOAD_SLACK 512 /* behind them, so that bounded copies need no second check */
+#define SHORT_TEXT 64      /* octets of a text that are copied at once */
 
 enum side { CLIENT = 0, SERVER = 1, SIDES = 2 };
 
@@ -38,6 +38,8 @@ enum counter {
 	COUNT_SEEN,            /* packets looked at: no loss */
 	COUNT_TOLD,            /* records written: no loss */
 	COUNT_REFUSED,         /* packets refused in enforce mode: no loss */
+	COUNT_PENDING_PUT,     /* requests that took a slot of pending_requests: no loss */
+	COUNT_PENDING_TAKEN,   /* and those that gave it up */
 	COUNTERS_SIZE,
 };
 
@@ -122,31 +124,27 @@ struct connection {
 	__u8 pad[3];
 };
 
-/* A request that waits for its response. */
-struct pending_key {
-	__u64 connection;
-	__u32 id; /* HTTP/1: its number in the connection; HTTP/2: stream; Kafka: correlation id */
-	__u32 pad;
-};
-
+/* A request that waits for its response, but for its texts. */
 struct pending {
+	__u64 connection;
 	__u64 time_ns;
+	__u32 id; /* HTTP/1: its number in the connection; HTTP/2: stream; Kafka: correlation id */
 	__u32 egress_rule;
 	__u32 ingress_rule;
-	__u32 flags;
-	__u32 present; /* METHOD */
+	__u16 present; /* METHOD */
 	__u16 l7_method;
 	__u16 l7_version;
+	__u8 flags;
 	__u8 l7_kind;
 	__u8 verdict;
 	__u8 direction;
 	__u8 policy_match;
 	__u8 drop_reason_desc;
 	__u8 is_ambiguous; /* another request waits under the same id */
-	__u8 pad[2];
+	__u8 pad;
+	__u16 turn; /* pending.h */
 	__u8 text_length[FLOW_TEXT_SLOTS];
 	__u8 parser[16]; /* the parser's own */
-	char text[FLOW_TEXT_SIZE];
 };
 
 /* What replay says of a frame, in skb->cb[1]: more of the same packet follows, which is counted and told then; its MAC
@@ -227,7 +225,10 @@ struct scratch {
 	__u32 hand_over; /* enum snapshot_reason, set by a parser that returns L7_HAND_OVER */
 	struct judgement judgement;
 	struct http_request request;
-	struct pending pending; /* the request that is put into, or was found in, pending_requests */
+	__u8 keep[16]; /* what a parser wants to find again in scratch.asked when the response comes */
+	struct pending asked; /* the request that was found in, or is put into, pending_requests */
+	__u32 way; /* where there: pending.h */
+	__u32 pad;
 	struct flow_record record; /* the next to be told: what both ends have in common is filled in already */
 	__u8 payload[PAYLOAD_SIZE + PAYLOAD_SLACK];
 };
@@ -325,13 +326,6 @@ struct {
 	__type(key, struct tuple);
 	__type(value, struct connection);
 } connections SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, MAX_PENDING);
-	__type(key, struct pending_key);
-	__type(value, struct pending);
-} pending_requests SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);

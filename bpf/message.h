@@ -5,18 +5,18 @@
  * A parser calls, for every message whose head it has read:
  *   begin_message(s)                        clears the L7 fields and texts of the record
  *   add_text(s, slot, source, length)       texts, in the order of record.TEXT[kind]; empty ones may be left out
- *   s->pending.parser[]                     what it wants to find again in the pending request, if anything
+ *   s->keep[]                               what it wants to find again in scratch.asked, if anything
  *   tell_request(s, c, id)                  judged by scratch.judgement; 1 where the packet must not pass
- *   tell_response(s, c, id, keep)           takes kind, method, texts and verdict from the request that waits
+ *   tell_response(s, c, id, keep)           takes method, texts and verdict from the request that waits
  * and, where it moves scratch.at and wants to see more:
  *   load_payload(skb, s)                    the octets from `at` on, into scratch.payload
  */
 #pragma once
 
 #include "maps.h"
+#include "pending.h"
 
 #define TEXT_MAX 255
-#define LOADED_TEXT 32
 
 enum { FLOW_L3_L4 = 1, FLOW_L7 = 2 };
 enum { EVENT_DROP = 1, EVENT_TRACE = 4, EVENT_L7 = 129 };
@@ -109,6 +109,17 @@ static __always_inline int put_judgement(struct scratch *s, const struct connect
 	return refuses(s);
 }
 
+/* Behind the texts there is nothing but zeros: what was written is what their lengths say. */
+static __always_inline void clear_texts(struct flow_record *record)
+{
+	const __u8 *lengths = record->text_length;
+	__u32 size = lengths[0] + lengths[1] + lengths[2] + lengths[3];
+
+	for (__u32 at = 0; at < FLOW_TEXT_SIZE && at < size; at += 8)
+		*(volatile __u64 *)(record->text + at) = 0; /* else it becomes a call */
+	__builtin_memset(record->text_length, 0, sizeof(record->text_length));
+}
+
 static __always_inline void begin_message(struct scratch *s)
 {
 	struct flow_record *record = &s->record;
@@ -119,9 +130,8 @@ static __always_inline void begin_message(struct scratch *s)
 	record->flags = 0;
 	record->l7_code = record->l7_version = record->l7_method = 0;
 	record->l7_kind = record->l7_type = record->grpc_status = 0;
-	__builtin_memset(record->text_length, 0, sizeof(record->text_length));
-	__builtin_memset(record->text, 0, sizeof(record->text));
-	__builtin_memset(s->pending.parser, 0, sizeof(s->pending.parser));
+	clear_texts(record);
+	__builtin_memset(s->keep, 0, sizeof(s->keep));
 }
 
 /* Add a text behind those added before: slots in ascending order. What does not fit is cut, as in record.pack_text. */
@@ -155,22 +165,23 @@ static __always_inline __u64 first_octets(__u64 word, __u32 size)
 	return size >= sizeof(word) ? word : word & ((1ULL << 8 * size) - 1);
 }
 
-/* The same for a text that stands in scratch.payload: a short one is copied by words, which takes half of a call. */
-static __always_inline void add_loaded_text(struct scratch *s, __u32 slot, __u32 at, __u32 length)
+/* The same where SHORT_TEXT octets may be read at `source`: a short text is copied by words, which takes a quarter of what
+ * a call does. */
+static __always_inline void add_short_text(struct scratch *s, __u32 slot, const void *source, __u32 length)
 {
 	struct flow_record *record = &s->record;
 	const __u8 *lengths = record->text_length;
 	__u32 used = lengths[0] + lengths[1] + lengths[2] + lengths[3];
-	const __u64 *from = (const __u64 *)(s->payload + (at & (PAYLOAD_SIZE - 1)));
+	const __u64 *from = source;
 	__u64 *to;
 
-	if (slot >= FLOW_TEXT_SLOTS || length > LOADED_TEXT || used > FLOW_TEXT_SIZE - LOADED_TEXT) {
-		add_text(s, slot, from, length);
+	if (slot >= FLOW_TEXT_SLOTS || length > SHORT_TEXT || used > FLOW_TEXT_SIZE - SHORT_TEXT) {
+		add_text(s, slot, source, length);
 		return;
 	}
 	to = (__u64 *)(record->text + used);
 #pragma unroll
-	for (int i = 0; i < LOADED_TEXT / 8; i++) {
+	for (int i = 0; i < SHORT_TEXT / 8; i++) {
 		if (length > 8 * i)
 			to[i] = first_octets(from[i], length - 8 * i);
 	}
@@ -196,29 +207,24 @@ static __always_inline void load_payload(struct __sk_buff *skb, struct scratch *
 static __always_inline void remember(struct scratch *s, const struct connection *c, __u32 id)
 {
 	const struct flow_record *record = &s->record;
-	struct pending_key key = { .connection = c->number, .id = id };
-	struct pending *pending = &s->pending;
+	struct pending *asked = &s->asked;
 
-	pending->time_ns = record->time_ns;
-	pending->egress_rule = record->egress_rule;
-	pending->ingress_rule = record->ingress_rule;
-	pending->flags = record->flags;
-	pending->present = record->present & METHOD;
-	pending->l7_method = record->l7_method;
-	pending->l7_version = record->l7_version;
-	pending->l7_kind = record->l7_kind;
-	pending->verdict = record->verdict;
-	pending->direction = record->direction;
-	pending->policy_match = record->policy_match;
-	pending->drop_reason_desc = record->drop_reason_desc;
-	__builtin_memcpy(pending->text_length, record->text_length, sizeof(pending->text_length));
-	__builtin_memcpy(pending->text, record->text, sizeof(pending->text));
-	if (!bpf_map_update_elem(&pending_requests, &key, pending, BPF_NOEXIST))
-		return;
-	/* Two requests wait under one id: nobody can say which of them a response answers. */
-	pending = bpf_map_lookup_elem(&pending_requests, &key);
-	if (pending)
-		pending->is_ambiguous = 1;
+	asked->time_ns = record->time_ns;
+	asked->egress_rule = record->egress_rule;
+	asked->ingress_rule = record->ingress_rule;
+	asked->flags = record->flags;
+	asked->present = record->present & METHOD;
+	asked->l7_method = record->l7_method;
+	asked->l7_version = record->l7_version;
+	asked->l7_kind = record->l7_kind;
+	asked->verdict = record->verdict;
+	asked->direction = record->direction;
+	asked->policy_match = record->policy_match;
+	asked->drop_reason_desc = record->drop_reason_desc;
+	asked->is_ambiguous = 0;
+	__builtin_memcpy(asked->text_length, record->text_length, sizeof(asked->text_length));
+	__builtin_memcpy(asked->parser, s->keep, sizeof(asked->parser));
+	put_pending(c->number, id, 0);
 }
 
 /* Global, so that the verifier reads it once however many parsers call it. */
@@ -245,42 +251,36 @@ __noinline int put_response(struct connection *c, __u32 id, int keep)
 {
 	struct scratch *s = scratch();
 	struct flow_record *record;
-	struct pending_key key = { .id = id };
-	struct pending *pending;
+	const struct pending *asked;
 
 	if (!s || !c)
 		return 0;
 	record = &s->record;
 	record->l7_type = TYPE_RESPONSE;
-	key.connection = c->number;
-	pending = bpf_map_lookup_elem(&pending_requests, &key);
-	if (!pending || pending->is_ambiguous) {
+	if (!take_pending(s, c->number, id, keep)) {
 		record->flags |= FLAG_L7_INCOMPLETE;
 		put_judgement(s, c);
 		tell(s);
 		return 0;
 	}
-	if (record->time_ns > pending->time_ns)
-		record->latency_ns = record->time_ns - pending->time_ns;
-	record->present |= LATENCY | pending->present;
-	record->flags |= pending->flags & FLAG_TEXT_CUT;
-	record->l7_kind = pending->l7_kind;
-	record->l7_method = pending->l7_method;
+	asked = &s->asked;
+	if (record->time_ns > asked->time_ns)
+		record->latency_ns = record->time_ns - asked->time_ns;
+	record->present |= LATENCY | asked->present;
+	record->flags |= asked->flags & FLAG_TEXT_CUT;
+	record->l7_method = asked->l7_method;
 	if (!record->l7_version)
-		record->l7_version = pending->l7_version;
-	record->egress_rule = pending->egress_rule;
-	record->ingress_rule = pending->ingress_rule;
-	record->verdict = pending->verdict;
-	record->direction = pending->direction;
-	record->policy_match = pending->policy_match;
-	record->drop_reason_desc = pending->drop_reason_desc;
-	__builtin_memcpy(record->text_length, pending->text_length, sizeof(record->text_length));
-	__builtin_memcpy(record->text, pending->text, sizeof(record->text));
+		record->l7_version = asked->l7_version;
+	record->egress_rule = asked->egress_rule;
+	record->ingress_rule = asked->ingress_rule;
+	record->verdict = asked->verdict;
+	record->direction = asked->direction;
+	record->policy_match = asked->policy_match;
+	record->drop_reason_desc = asked->drop_reason_desc;
+	__builtin_memcpy(record->text_length, asked->text_length, sizeof(record->text_length));
 	tell(s);
-	if (!keep) {
-		bpf_map_delete_elem(&pending_requests, &key);
+	if (!keep)
 		c->waiting--;
-	}
 	return 1;
 }
 

@@ -43,6 +43,7 @@ STREET = [
         "observer.datapath.maps",
         "observer.datapath.fill",
         "observer.datapath.policy_maps",
+        "observer.datapath.pending",
         "observer.datapath.http2_state",
         "observer.datapath.complete",
         "observer.datapath.replay",

@@ -30,7 +30,7 @@ from observer.l7.message import Message, Side
 from observer.losses import Losses
 from observer.pipeline import Pipeline, Sink
 from observer.policy.engine import Engine
-from observer.record import TEXT_SIZE, EventType, Flags, L7Kind, L7Type, Present, Records, empty, unpack_text
+from observer.record import EventType, Flags, L7Kind, L7Type, Present, Records, empty, unpack_text
 from observer.tag import PolicyMode
 from observer.tuples import TCP
 
@@ -40,31 +40,6 @@ MAX_NAMED: Final = 65_536
 LET_GO: Final = b"\x01"
 WANTED: Final = b"\x02"
 """Words for the map `let_go`: nothing more is read of a connection; its datagrams are, though no port says so."""
-
-PENDING_KEY: Final = struct.Struct("=QII")
-PENDING: Final = np.dtype(
-    [
-        ("time_ns", "<u8"),
-        ("egress_rule", "<u4"),
-        ("ingress_rule", "<u4"),
-        ("flags", "<u4"),
-        ("present", "<u4"),
-        ("l7_method", "<u2"),
-        ("l7_version", "<u2"),
-        ("l7_kind", "u1"),
-        ("verdict", "u1"),
-        ("direction", "u1"),
-        ("policy_match", "u1"),
-        ("drop_reason_desc", "u1"),
-        ("is_ambiguous", "u1"),
-        ("pad", "u1", (2,)),
-        ("text_length", "u1", (4,)),
-        ("parser", "u1", (16,)),
-        ("text", "u1", (TEXT_SIZE,)),
-    ],
-    align=True,
-)
-"""`struct pending` of bpf/maps.h."""
 
 CUT: Final = "…".encode()
 """Stands for what the kernel has cut off a text."""
@@ -88,12 +63,16 @@ KAFKA_WAITING: Final = 1_024
 """kafka.PENDING_LIMIT."""
 
 
+class Requests(Protocol):
+    """As much of PendingRequests as is used here."""
+
+    def get(self, connection: int, id: int) -> Any | None:
+        """The request that waits in the kernel under this id, a row of PENDING; None if none does."""
+        ...
+
+
 class Table(Protocol):
     """As much of a map of the kernel's as is used here."""
-
-    def get(self, key: bytes) -> bytes | None:
-        """The value behind a key, if it is there."""
-        ...
 
     def set(self, key: bytes, value: bytes) -> None:
         """Write one entry."""
@@ -152,11 +131,11 @@ class Completion:
         policy: Engine | None,
         mode: PolicyMode,
         losses: Losses,
-        pending: Table,
+        pending: Requests,
         words: Table,
         http2: http2_state.Maps | None = None,
     ) -> None:
-        """`pending` is the map pending_requests, `words` the map let_go, `http2` what is known of dynamic tables."""
+        """`pending` are the kernel's requests, `words` is the map let_go, `http2` what is known of dynamic tables."""
         self._waiting = Waiting(endpoints.table, losses)
         self._conntrack = Handed(losses)
         self._conntrack.opened = self._opened
@@ -257,10 +236,9 @@ class Completion:
 
     def _stream(self, number: int, stream: int) -> tuple[Message, bytes] | None:
         """The request of an HTTP/2 stream that waits in the kernel, and what its parser knew of the response."""
-        value = self._pending.get(PENDING_KEY.pack(number, stream, 0))
-        if value is None:
+        pending = self._pending.get(number, stream)
+        if pending is None:
             return None
-        pending = np.frombuffer(value, PENDING)[0]
         request = waiting_request(pending)
         request.id = stream
         return request, pending["parser"].tobytes()
@@ -270,8 +248,8 @@ class Completion:
         found = []
         for each in ids:
             each &= 0xFFFFFFFF
-            value = self._pending.get(PENDING_KEY.pack(number, each, 0))
-            if value is not None and not (pending := np.frombuffer(value, PENDING)[0])["is_ambiguous"]:
+            pending = self._pending.get(number, each)
+            if pending is not None and not pending["is_ambiguous"]:
                 request = waiting_request(pending)
                 if numbered:
                     request.id = each - (each >> 31 << 32)  # Kafka's have a sign

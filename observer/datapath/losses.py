@@ -25,6 +25,8 @@ class Counter(enum.IntEnum):
     SEEN = 5
     TOLD = 6
     REFUSED = 7
+    PENDING_PUT = 8
+    PENDING_TAKEN = 9
 
 
 LOST: Final = {

@@ -25,6 +25,7 @@ from observer.datapath.libbpf import Object, Runner
 from observer.datapath.losses import count_losses
 from observer.datapath.maps import Settings
 from observer.datapath.objects import PROGRAM, image
+from observer.datapath.pending import PendingRequests
 from observer.datapath.rebuilt import FRAME_LIMIT, Segment, ethernet, split
 from observer.datapath.ring import Counters, ItemRing, RecordRing
 from observer.decode import Decoder, Packets
@@ -103,7 +104,7 @@ class Replay:
             policy=policy,
             mode=mode,
             losses=self.losses,
-            pending=self._object.map("pending_requests"),
+            pending=PendingRequests(self._object.map("pending_requests"), self._object.map("counters")),
             words=self._object.map("let_go"),
             http2=Maps(self._object.map("hpack_tables"), self._object.map("hpack_texts")),
         )

@@ -26,6 +26,7 @@ from observer.datapath.libbpf import Link, Object
 from observer.datapath.losses import count_losses
 from observer.datapath.maps import ZERO, Settings
 from observer.datapath.objects import PROGRAM, image
+from observer.datapath.pending import PendingRequests
 from observer.datapath.rights import Capability
 from observer.datapath.ring import Counters, ItemRing, RecordRing
 from observer.errors import DatapathError
@@ -52,7 +53,6 @@ SAMPLES: Final = 5
 """Readings of both clocks, of which the one that was disturbed least counts."""
 PRESSURE_S: Final = 5.0
 """How old the figures of a table may be: they take milliseconds to read."""
-TABLES: Final = ("connections", "pending_requests")
 
 SHARED: Final = ("events", "counters", "settings", "ipcache", "refusals")
 """Maps of the object `datapath` that `drops` writes to and reads too."""
@@ -86,13 +86,14 @@ class KernelCapture:
             self._events = RecordRing(datapath.map("events"))
             self._snapshots = ItemRing(datapath.map("snapshots"))
             self._counters = Counters(datapath.map("counters"))
-            self._tables = [datapath.map(name) for name in TABLES]
+            pending = PendingRequests(datapath.map("pending_requests"), datapath.map("counters"))
+            self._tables = (datapath.map("connections"), pending)
             self._completion = Completion(
                 endpoints=endpoints,
                 policy=policy,
                 mode=mode,
                 losses=self._losses,
-                pending=datapath.map("pending_requests"),
+                pending=pending,
                 words=datapath.map("let_go"),
                 http2=Maps(datapath.map("hpack_tables"), datapath.map("hpack_texts")),
             )

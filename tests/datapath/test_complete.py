@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from observer.datapath.complete import LET_GO, PENDING, Completion, Waiting, http_state, waiting_request
+from observer.datapath.complete import LET_GO, Completion, Waiting, http_state, waiting_request
 from observer.datapath.handed import HEAD_SIZE, SNAPSHOT, Reason, Speaks, lengthened, read_snapshots
 from observer.datapath.libbpf import possible_cpus
+from observer.datapath.pending import PENDING
 from observer.extra import Extra
 from observer.identity.endpoints import EndpointTable, IpCache
 from observer.l7.http1_stream import State
@@ -28,7 +29,14 @@ class Words(dict):
         self[key] = value
 
 
-def completion(pending: Words | None = None) -> tuple[Completion, Words]:
+class Requests(dict):
+    """Requests that wait in the kernel."""
+
+    def get(self, connection: int, id: int):
+        return super().get((connection, id))
+
+
+def completion(pending: Requests | None = None) -> tuple[Completion, Words]:
     words = Words()
     cache = IpCache(EndpointTable())
     made = Completion(
@@ -36,7 +44,7 @@ def completion(pending: Words | None = None) -> tuple[Completion, Words]:
         policy=None,
         mode=PolicyMode.ENFORCE,
         losses=Losses(),
-        pending=Words() if pending is None else pending,
+        pending=Requests() if pending is None else pending,
         words=words,
     )
     return made, words
@@ -72,8 +80,7 @@ RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 
 
 @pytest.mark.ebpf
-def test_the_layouts_are_the_kernels(kernel):
-    assert kernel.replay._object.map("pending_requests").value_size == PENDING.itemsize
+def test_the_layout_of_snapshots_is_the_kernels(kernel):
     piece = kernel.replay._object.map("pieces").value_size // possible_cpus()
     assert piece == 16 + HEAD_SIZE + 16384
 
@@ -130,7 +137,7 @@ def test_requests_that_wait_are_taken_over_with_their_verdict():
     value["time_ns"], value["l7_kind"], value["l7_method"], value["l7_version"] = 400, L7Kind.HTTP, 1, 11
     value["present"], value["verdict"], value["egress_rule"] = Present.METHOD, 2, 9
     value["text_length"], value["text"][0, :2] = (1, 1, 0, 0), (ord("/"), ord("h"))
-    made, _ = completion(Words({struct.pack("=QII", NUMBER, 3, 0): value.tobytes()}))
+    made, _ = completion(Requests({(NUMBER, 3): value[0]}))
     handed = {
         "l7": Speaks.HTTP1,
         "reason": Reason.LONG,

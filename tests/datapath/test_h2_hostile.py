@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from observer.datapath.pending import PendingRequests
 from observer.l7.hpack import FIELDS_LIMIT
 from observer.l7.http2 import MALFORMED_LIMIT
 from observer.l7.http2_streams import GOAWAY_LIMIT
@@ -119,7 +120,7 @@ def test_a_hundred_thousand_streams(kernel):
         connection.send(CLIENT, said, 2)
         told += len(kernel.take())
     assert told == 100_000
-    pending = kernel.object.map("pending_requests")
+    pending = PendingRequests(kernel.object.map("pending_requests"), kernel.object.map("counters"))
     assert len(pending) <= pending.max_entries
 
 
