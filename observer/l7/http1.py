@@ -239,7 +239,7 @@ class Http1:
         message = Message(HTTP, REQUEST, CLIENT, time_ns, texts, int(method), version)
         message.head = head
         message.incomplete = not whole
-        if b"grpc" in head:
+        if fields.grpc:
             see_http1(message)
         self._pairing.ask(message)
         out.append(message)
@@ -262,7 +262,7 @@ class Http1:
         if request is not None:
             message.request, message.texts, message.method = request, request.texts, request.method
             message.latency_ns = time_ns - request.time_ns
-        if b"grpc" in head or (request is not None and request.kind is GRPC):
+        if fields.grpc or (request is not None and request.kind is GRPC):
             see_http1(message)
         out.append(message)
         tunnel = request is not None and request.method == CONNECT and 200 <= code < 300

@@ -134,6 +134,7 @@ class Fields(NamedTuple):
     coding: bytes | None = None  # last transfer coding, lower case
     faulty: bool = False  # Content-Length cannot be trusted
     upgrade: bool = False
+    grpc: bool = False  # some field names gRPC
 
 
 def is_plausible(start: StartLine, head: bytes) -> bool:
@@ -157,7 +158,8 @@ def read_section(head: bytes, version: int, losses: Losses) -> tuple[Fields, byt
     if known is not None and (version != 10 or known[0].coding is None):
         return known
     faults: list[str] = []
-    section = _judge(_control_fields(head, faults), version, faults), head[1:]
+    # `in` would raise an error inside each time, and be slow.
+    section = _judge(_control_fields(head, faults), version, head.find(b"grpc") >= 0, faults), head[1:]
     for fault in faults:
         losses.count("http1", fault)
     if not faults and len(head) <= MEMO_SIZE:
@@ -202,7 +204,7 @@ def _read_field(line: bytes) -> tuple[bytes, bytes] | None:
     return field
 
 
-def _judge(control: list[tuple[bytes, bytes]], version: int, faults: list[str]) -> Fields:
+def _judge(control: list[tuple[bytes, bytes]], version: int, grpc: bool, faults: list[str]) -> Fields:
     """What the fields that decide come to, taken together."""
     host, lengths, codings, upgrade = b"", b"", b"", False
     hosts = 0
@@ -241,4 +243,4 @@ def _judge(control: list[tuple[bytes, bytes]], version: int, faults: list[str]) 
             faulty = True
         else:
             length = int(digits.lstrip(b"0") or b"0")
-    return Fields(host, length, coding, faulty, upgrade)
+    return Fields(host, length, coding, faulty, upgrade, grpc)
