@@ -227,16 +227,16 @@ class Http1:
     def _request(
         self, stream: Stream, fields: Fields, head: bytes, time_ns: int, whole: bool, out: list[Message]
     ) -> None:
-        version, spelled, target, _ = stream.start
-        method = METHODS.get(spelled, OTHER)
+        start = stream.start
+        method, target = METHODS.get(start.method, OTHER), start.target
         host = fields.host
         if target[:1] != b"/":
             if method is CONNECT:
                 host = target  # RFC 9112, 3.3: in authority-form the target is the authority
             elif authority := AUTHORITY.match(target):
                 host = authority[1]  # RFC 9112, 3.2.2: in absolute-form the Host field is ignored
-        texts = (target, host) if method is not OTHER else (target, host, spelled)
-        message = Message(HTTP, REQUEST, CLIENT, time_ns, texts, int(method), version)
+        texts = (target, host) if method is not OTHER else (target, host, start.method)
+        message = Message(HTTP, REQUEST, CLIENT, time_ns, texts, int(method), start.version)
         message.head = head
         message.incomplete = not whole
         if fields.grpc:

@@ -7,7 +7,8 @@ their input whatever it holds. They refuse to know connections; what is wrong wi
 from __future__ import annotations
 
 import re
-from typing import Final, NamedTuple
+from dataclasses import dataclass
+from typing import Final
 
 from observer.l7.message import Side
 from observer.losses import Losses
@@ -58,7 +59,8 @@ START_IN_LINE: Final = (  # by Side: a body without line end may stand right bef
 )
 
 
-class StartLine(NamedTuple):
+@dataclass(slots=True)
+class StartLine:
     """A request line (RFC 9112, 3) or a status line (4)."""
 
     version: int  # 10, 11
@@ -126,7 +128,8 @@ def start_line(side: Side, line: bytes) -> StartLine | None:
 MALFORMED_START: Final = ("malformed request line", "malformed status line")  # by Side
 
 
-class Fields(NamedTuple):
+@dataclass(slots=True)
+class Fields:
     """The header fields that decide where a message ends and whom it is for."""
 
     host: bytes = b""

@@ -43,7 +43,7 @@ class Stream:
     state: State = State.START
     buffer: bytearray = field(default_factory=bytearray)  # an unfinished line or header section
     overlong: bool = False  # `buffer` went over its limit, its beginning was dropped
-    start: StartLine = _NO_START
+    start: StartLine = field(default_factory=lambda: _NO_START)
     section: bytearray = field(default_factory=bytearray)  # TRIAL: the lines so far
     time_ns: int = 0  # of the start line
     remaining: int = 0  # of a body or chunk; TRAILER: octets still allowed

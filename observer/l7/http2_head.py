@@ -9,7 +9,8 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from dataclasses import dataclass
+from typing import Final
 
 from observer.l7.hpack import STATIC_TABLE, Field
 from observer.l7.http1 import METHODS
@@ -30,7 +31,8 @@ _PLAIN_NAMES: Final = frozenset(name for name, _ in STATIC_TABLE if name[:1] != 
 }  # fmt: skip
 
 
-class Section(NamedTuple):
+@dataclass(slots=True)
+class Section:
     """A header section."""
 
     pseudo: dict[bytes, bytes]

@@ -11,7 +11,8 @@ from __future__ import annotations
 import uuid
 from collections import deque
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, NamedTuple
+from dataclasses import dataclass
+from typing import Any, Final
 
 from observer.l7.kafka_header import HEAD_LIMIT, SIZE_LIMIT, Head, Sign, is_request, read_head
 from observer.l7.kafka_program import NOTHING, request_program, response_program
@@ -60,7 +61,8 @@ class _Stream:
         self.lost = False  # bytes of this side were lost at some time
 
 
-class _Topics(NamedTuple):
+@dataclass(slots=True)
+class _Topics:
     """What the topics of a request make its message say."""
 
     walked: list[bytes | int]

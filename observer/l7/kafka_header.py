@@ -10,7 +10,8 @@ from __future__ import annotations
 import enum
 import re
 import struct
-from typing import Final, NamedTuple
+from dataclasses import dataclass
+from typing import Final
 
 from observer.l7.kafka_program import request_program
 from observer.l7.kafka_schema import APIS, CONTROLLED_SHUTDOWN
@@ -44,7 +45,8 @@ class Sign(enum.Enum):
     NO = enum.auto()
 
 
-class Head(NamedTuple):
+@dataclass(slots=True)
+class Head:
     """The header of a request."""
 
     size: int  # of the frame, its four octets of length included

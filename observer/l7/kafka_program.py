@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Final
 
 from observer.l7.kafka_schema import API_VERSIONS, Api, Kind, Op, program
 
@@ -38,7 +39,8 @@ class Code(enum.IntEnum):
     RESOURCE = enum.auto()
 
 
-class Step(NamedTuple):
+@dataclass(slots=True)
+class Step:
     """One instruction of a flat program."""
 
     code: Code
@@ -48,7 +50,8 @@ class Step(NamedTuple):
     final: bool = False  # nothing that is read comes after it, but in further rounds of its loops
 
 
-class Program(NamedTuple):
+@dataclass(slots=True)
+class Program:
     """The steps of one message version."""
 
     steps: tuple[Step, ...]
@@ -85,7 +88,7 @@ def request_program(api: Api, version: int) -> Program:
 def response_program(api: Api, version: int) -> Program:
     """What reads a response behind its correlation id."""
     # Its header never has tagged fields, so that clients of every version can read it (KIP-511).
-    return _flat(api, api.response, version, tagged=api.key != API_VERSIONS)._replace(answers=True)
+    return replace(_flat(api, api.response, version, tagged=api.key != API_VERSIONS), answers=True)
 
 
 def _flat(api: Api, words: str, version: int, tagged: bool) -> Program:
@@ -96,7 +99,7 @@ def _flat(api: Api, words: str, version: int, tagged: bool) -> Program:
     read = [index for index, step in enumerate(steps) if step.code in _READ]
     if not read:
         return Program((), flexible)
-    steps[read[-1]] = steps[read[-1]]._replace(final=True)
+    steps[read[-1]].final = True
     return Program(tuple(steps), flexible, learns=any(step.code is Code.ID for step in steps))
 
 

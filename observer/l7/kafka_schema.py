@@ -15,6 +15,7 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
 from typing import Final, NamedTuple
 
@@ -49,7 +50,8 @@ class Op(NamedTuple):
     body: tuple[Op, ...] = ()
 
 
-class Api(NamedTuple):
+@dataclass(eq=False, slots=True)
+class Api:
     """One API key."""
 
     key: int
