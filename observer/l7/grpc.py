@@ -40,9 +40,6 @@ STATUS_NAMES: Final = (
     "UNAUTHENTICATED",
 )
 
-TRAILERS: Final = frozenset((b"grpc-status", b"grpc-message"))
-"""Fields that say how a call has ended."""
-
 WEB_TRAILER_LIMIT: Final = 4_096
 """Octets of a gRPC-Web trailer section that are read."""
 MESSAGE_TEXT_LIMIT: Final = 1_024
@@ -176,7 +173,7 @@ class GrpcCall:
             if name == b"grpc-status":
                 self.status = status_of(value)
             elif name == b"grpc-message":
-                self.status_message = unquote_to_bytes(value[:MESSAGE_TEXT_LIMIT])
+                self.status_message = unquote_to_bytes(value[:MESSAGE_TEXT_LIMIT]) if value else b""
 
     def end(self) -> None:
         """The server's body is complete: read the trailers in it (gRPC-Web)."""

@@ -33,7 +33,7 @@ from observer.losses import Losses
 from observer.record import HttpMethod, L7Kind, L7Type
 
 # Looking members up in their class is slow, and done for every message.
-CONNECT, HEAD, OTHER, UNKNOWN = HttpMethod.CONNECT, HttpMethod.HEAD, HttpMethod.OTHER, HttpMethod.UNKNOWN
+CONNECT, HEAD, OTHER = HttpMethod.CONNECT.value, HttpMethod.HEAD.value, HttpMethod.OTHER.value
 GRPC, HTTP = L7Kind.GRPC, L7Kind.HTTP
 BODY, CHUNK_DATA, CHUNK_END, CHUNK_SIZE, FIELDS, RESYNC, START, TRAILER, TRIAL, UNTIL_CLOSE, WAITING = (
     State.BODY,
@@ -72,8 +72,8 @@ _CHUNK_DIGITS_LIMIT: Final = 15  # of a chunk size: fits 60 bits
 
 _CHUNK_SIZE: Final = re.compile(rb"([0-9A-Fa-f]+)[ \t]*(?:;|\r?\Z)")  # RFC 9112, 7.1.1: BWS may stand before extensions
 
-METHODS: Final[dict[bytes, HttpMethod]] = {
-    method.name.encode(): method for method in HttpMethod if method not in (UNKNOWN, OTHER)
+METHODS: Final[dict[bytes, int]] = {
+    method.name.encode(): method.value for method in HttpMethod if method not in (HttpMethod.UNKNOWN, HttpMethod.OTHER)
 }
 
 
@@ -231,19 +231,19 @@ class Http1:
         method, target = METHODS.get(start.method, OTHER), start.target
         host = fields.host
         if target[:1] != b"/":
-            if method is CONNECT:
+            if method == CONNECT:
                 host = target  # RFC 9112, 3.3: in authority-form the target is the authority
             elif authority := AUTHORITY.match(target):
                 host = authority[1]  # RFC 9112, 3.2.2: in absolute-form the Host field is ignored
-        texts = (target, host) if method is not OTHER else (target, host, start.method)
-        message = Message(HTTP, REQUEST, CLIENT, time_ns, texts, int(method), start.version)
+        texts = (target, host) if method != OTHER else (target, host, start.method)
+        message = Message(HTTP, REQUEST, CLIENT, time_ns, texts, method, start.version)
         message.head = head
         message.incomplete = not whole
         if fields.grpc:
             see_http1(message)
         self._pairing.ask(message)
         out.append(message)
-        if self._waits and (fields.upgrade or method is CONNECT):
+        if self._waits and (fields.upgrade or method == CONNECT):
             self._waits -= 1
             self._awaited = message
         self._request_body(stream, fields)

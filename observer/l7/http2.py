@@ -220,8 +220,8 @@ class Http2:
                     self._streams.section(direction.side, stream, section, flags & END_STREAM != 0, time_ns, out)
                 return after
             if kind == _DATA and not flags & PADDED:
-                if size and self._streams.wants_data(stream):
-                    self._streams.data(direction.side, stream, data[position:after])
+                if size:
+                    self._streams.data(direction.side, stream, data, position, after)
                 if flags & END_STREAM:
                     self._streams.end(direction.side, stream, time_ns, out)
                 return after
@@ -290,7 +290,7 @@ class Http2:
         size = min(direction.left, len(data) - position)
         visible = min(size, direction.left - direction.padding)
         if visible > 0:
-            self._streams.data(direction.side, direction.stream, data[position : position + visible])
+            self._streams.data(direction.side, direction.stream, data, position, position + visible)
         direction.left -= size
         if not direction.left:
             self._end_frame(direction, time_ns, out)

@@ -18,7 +18,7 @@ from observer.losses import Losses
 from observer.record import HttpMethod
 
 # Looking members up in their class is slow, and done for every message.
-CONNECT, OTHER = HttpMethod.CONNECT, HttpMethod.OTHER
+CONNECT, OTHER = HttpMethod.CONNECT.value, HttpMethod.OTHER.value
 
 NUL: Final = 0
 """As a number: `in` takes a string for an error first, and is slow."""
@@ -44,15 +44,11 @@ class Section:
     sound: bool  # nothing was counted about it
     code: int | None  # of the status, where it is one
     first: dict[bytes, bytes]  # the value of the first field of each name
+    is_request: bool  # it has a pseudo-field that only requests have
 
     def get(self, name: bytes) -> bytes:
         """The value of the first field of that name, or nothing."""
         return self.first.get(name, b"")
-
-    @property
-    def is_request(self) -> bool:
-        """It has a pseudo-field that only requests have."""
-        return bool(self.pseudo) and b":status" not in self.pseudo
 
 
 def read_section(decoded: Sequence[Field], cut: bool, losses: Losses) -> Section:
@@ -99,7 +95,8 @@ def read_section(decoded: Sequence[Field], cut: bool, losses: Losses) -> Section
     sound = not malformed and not cut
     status = pseudo.get(b":status")
     code = int(status) if status is not None and _STATUS.fullmatch(status) else None
-    return Section(pseudo, fields, head, unknown, first_unknown, cut, sound, code, dict(reversed(fields)))
+    is_request = bool(pseudo) and status is None
+    return Section(pseudo, fields, head, unknown, first_unknown, cut, sound, code, dict(reversed(fields)), is_request)
 
 
 def _lines(fields: Sequence[tuple[bytes, bytes]]) -> bytes:
@@ -117,7 +114,7 @@ def _breaks(value: bytes) -> bool:
 def method_of(section: Section) -> int | None:
     """The number of a request's method, None where it is not known."""
     method = section.pseudo.get(b":method")
-    return int(METHODS.get(method, OTHER)) if method else None
+    return METHODS.get(method, OTHER) if method else None
 
 
 def texts_of(section: Section, method: int | None) -> tuple[bytes, ...]:

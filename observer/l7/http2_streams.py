@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from observer.l7.grpc import TRAILERS, GrpcCall, is_grpc
+from observer.l7.grpc import GrpcCall, is_grpc
 from observer.l7.http2_head import Section, method_of, texts_of
 from observer.l7.message import Message, Side
 from observer.losses import Losses
@@ -145,13 +145,14 @@ class Streams:
         stream = self._streams.get(number)
         return stream is not None and stream.call is not None and not stream.told
 
-    def data(self, side: Side, number: int, data: bytes) -> None:
-        """Take octets of DATA, without padding."""
+    def data(self, side: Side, number: int, data: bytes, start: int, end: int) -> None:
+        """Take octets of DATA, without padding, where somebody counts messages in them."""
         stream = self._streams.get(number)
-        if stream is not None and stream.call is not None:
-            if stream.epochs[side] != self._epochs[side]:
-                stream.call.lose(side)
-            stream.call.data(side, data)
+        if stream is None or stream.call is None or stream.told:
+            return
+        if stream.epochs[side] != self._epochs[side]:
+            stream.call.lose(side)
+        stream.call.data(side, data[start:end])
 
     def data_lost(self, side: Side, number: int) -> None:
         """Octets of DATA of this stream were lost, and nothing else."""
@@ -226,7 +227,7 @@ class Streams:
             message.incomplete = True
             self._losses.count("http2", "malformed request")  # 8.3.1
         stream = _Stream(message, self._epochs)
-        content_type, timeout = section.get(b"content-type"), section.get(b"grpc-timeout")
+        content_type, timeout = section.first.get(b"content-type", b""), section.first.get(b"grpc-timeout", b"")
         if is_grpc(content_type) or (section.unknown and timeout):
             message.kind = GRPC
             call = stream.call = GrpcCall(texts[0], content_type, timeout)
@@ -269,7 +270,7 @@ class Streams:
             stream.cost += len(section.head)
             if number in self._streams:
                 self._cost += len(section.head)
-            if stream.call is not None and not section.first.keys().isdisjoint(TRAILERS):
+            if stream.call is not None and (b"grpc-status" in section.first or b"grpc-message" in section.first):
                 stream.call.trailers(section.fields)
             if end_stream or (begins and stream.call is None):
                 self._tell(number, stream, time_ns, out)
