@@ -317,7 +317,11 @@ class Http1:
     # Bodies
 
     def _body(self, stream: Stream, data: bytes, position: int, time_ns: int, out: list[Message]) -> int:
-        size = min(stream.remaining, len(data) - position)
+        size = len(data) - position
+        if size < stream.remaining:
+            stream.remaining -= size
+            return len(data)
+        size = stream.remaining
         self._skip(stream, size)
         return position + size
 
@@ -343,7 +347,10 @@ class Http1:
             stream.lose_position()
             self._search(stream, line, time_ns)
         elif digits:
-            stream.state, stream.remaining = CHUNK_DATA, int(digits, 16)
+            size = int(digits, 16)
+            if data.startswith(LINE_END, position + size):  # most chunks are whole in `data`
+                return position + size + len(LINE_END)
+            stream.state, stream.remaining = CHUNK_DATA, size
         else:
             stream.state, stream.remaining = TRAILER, TRAILER_LIMIT  # RFC 9112, 7.1.2
         return position
