@@ -181,7 +181,9 @@ class DnsPair(DnsDatagrams):
         if self._may_swap:
             self._may_swap = False
             self.roles_swapped = is_response(data) == (side is CLIENT)
-        return super().feed(side.other if self.roles_swapped else side, data, time_ns)
+        if self.opaque:
+            return []
+        return self._message(side.other if self.roles_swapped else side, data, time_ns)
 
 
 @dataclass(slots=True)

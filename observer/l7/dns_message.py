@@ -48,6 +48,7 @@ _ESCAPED: Final = tuple(  # RFC 4343, 2.1: octets other than graphic ASCII as ba
     b"\\" + bytes([octet]) if octet in b".\\" else bytes([octet]) if 0x21 <= octet <= 0x7E else b"\\%03d" % octet
     for octet in range(256)
 )
+_DECIMAL: Final = tuple(map(str, range(256)))
 _PLAIN: Final = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")
 _PLAIN_OCTETS: Final = bytes(sorted(_PLAIN))
 
@@ -241,7 +242,8 @@ def _read_answers(data: bytes, number: int, message: DnsMessage) -> None:
         if rrtype == _A:
             if end - start != 4:
                 raise MalformedError("address of wrong length")
-            ips.append("{}.{}.{}.{}".format(*data[start:end]))
+            a, b, c, d = data[start:end]
+            ips.append(f"{_DECIMAL[a]}.{_DECIMAL[b]}.{_DECIMAL[c]}.{_DECIMAL[d]}")
         elif rrtype == _AAAA:  # RFC 3596, 2.2
             if end - start != 16:
                 raise MalformedError("address of wrong length")
@@ -260,7 +262,7 @@ def _read_answers(data: bytes, number: int, message: DnsMessage) -> None:
 
 def _ipv6_text(address: bytes) -> str:
     """The address as RFC 5952 writes it."""
-    text = "{:x}:{:x}:{:x}:{:x}:{:x}:{:x}:{:x}:{:x}".format(*_SIX.unpack(address))
+    text = "%x:%x:%x:%x:%x:%x:%x:%x" % _SIX.unpack(address)  # noqa: UP031 - half the time of format
     # Without two zeros in a row nothing is shortened; ipaddress takes ten times as long to see that.
     return str(IPv6Address(address)) if "0:0" in text else text
 

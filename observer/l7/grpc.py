@@ -8,6 +8,7 @@ body are read. It knows no frames, and refuses to know base64 (application/grpc-
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any, Final
@@ -50,7 +51,8 @@ EXTENSIONS_LIMIT: Final = 1_024
 EXTENSION_SIZE: Final = 256
 """Octets of the path and message of one that is kept."""
 
-_PREFIX_SIZE: Final = 5  # a flag octet and a length
+_PREFIX: Final = struct.Struct("!BL")  # a flag octet and a length
+_PREFIX_SIZE: Final = _PREFIX.size
 _TRAILER_FLAG: Final = 0x80  # gRPC-Web: the "message" is the trailer section
 _FLAGS: Final = frozenset((0, 1, 0x80, 0x81))
 
@@ -105,13 +107,11 @@ class _Prefixes:
 
     def feed(self, data: bytes) -> None:
         position, end = 0, len(data)
-        if (
-            not (self.left or self.head or self.trailer_left)
-            and int.from_bytes(data[1:_PREFIX_SIZE], "big") == end - _PREFIX_SIZE
-            and data[0] in (0, 1)
-        ):  # one message, as most DATA
-            self.messages += 1
-            return
+        if end >= _PREFIX_SIZE and not (self.left or self.head or self.trailer_left):
+            flag, size = _PREFIX.unpack_from(data)
+            if size == end - _PREFIX_SIZE and flag < 2:  # one message, as most DATA
+                self.messages += 1
+                return
         while position < end:
             if self.left:
                 step = min(self.left, end - position)

@@ -8,6 +8,7 @@ become names where a response has told them. It refuses to know records, groups'
 
 from __future__ import annotations
 
+import struct
 import uuid
 from collections import deque
 from collections.abc import Iterable, Mapping
@@ -43,7 +44,8 @@ SEARCH_LIMIT: Final = 4_096
 UNKNOWN_TOPIC: Final = "?"
 """What policy is asked of a topic whose name is not known: no topic is called so, and no rule can name it."""
 
-_RESPONSE_HEAD: Final = 8
+_RESPONSE_START: Final = struct.Struct("!Ii")  # size, correlation id
+_RESPONSE_HEAD: Final = _RESPONSE_START.size
 _BEFORE_CLIENT_ID: Final = 12  # octets of a request: its length, API key, version and correlation id
 
 
@@ -221,7 +223,11 @@ class Kafka:
         have = len(data) - position
         if have < 4:
             return -1
-        size = int.from_bytes(data[position : position + 4], "big")
+        size, correlation = (
+            _RESPONSE_START.unpack_from(data, position)
+            if have >= _RESPONSE_HEAD
+            else (int.from_bytes(data[position : position + 4], "big"), 0)
+        )
         if self._tokens and size < 4:
             return self._token_answer(stream, position, size)
         if not 4 <= size <= SIZE_LIMIT:
@@ -229,7 +235,6 @@ class Kafka:
             return position
         if have < _RESPONSE_HEAD:
             return -1
-        correlation = int.from_bytes(data[position + 4 : position + 8], "big", signed=True)
         request = self._answered(correlation)
         if request is None and self._tokens:
             return self._token_answer(stream, position, size)

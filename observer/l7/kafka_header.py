@@ -33,6 +33,7 @@ PROOF_LIMIT: Final = 1_024
 """Octets of a body that are read to tell whether it is one."""
 
 _HEAD: Final = struct.Struct("!ihhih")  # size, key, version, correlation id, length of the client id
+_HEAD_SIZE: Final = _HEAD.size
 _VERSION_LIMIT: Final = 255
 _PRINTABLE: Final = re.compile(rb"[^\x00-\x1f\x7f]+")
 _TOPIC: Final = re.compile(rb"[a-zA-Z0-9._-]{1,249}")
@@ -60,9 +61,9 @@ class Head:
 def read_head(data: bytes | bytearray, at: int, *, strict: bool) -> Head | Sign:
     """Read the header of a request at a position; what is there already may say that it is none."""
     have = len(data) - at
-    if have >= _HEAD.size and not strict:  # nearly always it is whole and sound; else the rest says why not
+    if have >= _HEAD_SIZE and not strict:  # nearly always it is whole and sound; else the rest says why not
         size, key, version, correlation, length = _HEAD.unpack_from(data, at)
-        end = _HEAD.size + length
+        end = _HEAD_SIZE + length
         if (
             0 <= length <= CLIENT_ID_LIMIT
             and end <= have
@@ -71,7 +72,7 @@ def read_head(data: bytes | bytearray, at: int, *, strict: bool) -> Head | Sign:
             and key != CONTROLLED_SHUTDOWN
             and 0 <= version <= _VERSION_LIMIT
         ):
-            return Head(size + 4, key, version, correlation, bytes(data[at + _HEAD.size : at + end]), end)
+            return Head(size + 4, key, version, correlation, bytes(data[at + _HEAD_SIZE : at + end]), end)
     if have < 4:
         return Sign.NO if strict and have and data[at] > SIZE_LIMIT >> 24 else Sign.MORE
     size = int.from_bytes(data[at : at + 4], "big")

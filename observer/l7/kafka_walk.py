@@ -180,7 +180,7 @@ class Walk:
         if code is ERROR or code is ACKS:
             if end - position < 2:
                 return -1
-            value = int.from_bytes(data[position : position + 2], "big", signed=True)
+            (value,) = _SHORT.unpack_from(data, position)
             if code is ACKS:
                 self.acks = value
             elif not self.error:
@@ -207,11 +207,11 @@ class Walk:
                     return -1
             number -= 1
         else:
-            width = _SHORT if code is STRING or code is TOPIC or code is RESOURCE else _LONG
-            start = position + width.size
+            short = code is STRING or code is TOPIC or code is RESOURCE
+            start = position + (2 if short else 4)
             if start > end:
                 return -1
-            (number,) = width.unpack_from(data, position)
+            (number,) = (_SHORT if short else _LONG).unpack_from(data, position)
         if number < -1 or number > limit - start:
             self._fail()
             return start
