@@ -158,13 +158,13 @@ class Pipeline:
                         # Nearly every segment: the next of its stream.
                         at = start[row]
                         conversation: Conversation = connection.conversation or self._meet(connection)
-                        messages = conversation.feed(half.side, bytes(data[at : at + size]), time_ns)
+                        messages = conversation.feed(half.side, data[at : at + size], time_ns)
                         if connection.asker is None or conversation.opaque:
                             _settle(connection, conversation)
                     else:
                         messages = self._segment(batch, row, half, what, time_ns)
                 elif protocol == UDP:
-                    messages = self._datagram(half, bytes(data[start[row] : start[row] + length[row]]), time_ns)
+                    messages = self._datagram(half, data[start[row] : start[row] + length[row]], time_ns)
                 else:
                     half.wants_payload = False
                 if messages and messages[-1].kind is TLS:
@@ -209,7 +209,7 @@ class Pipeline:
                 if half.isn >= 0:
                     stream.start(half.isn)
             start, length, missing = batch.start[row], batch.length[row], int(batch.missing[row])
-            pieces = stream.segment(sequence & 0xFFFFFFFF, bytes(batch.data[start : start + length]), missing)
+            pieces = stream.segment(sequence & 0xFFFFFFFF, batch.data[start : start + length], missing)
             if pieces:
                 messages += self._read(half, pieces, time_ns)
             if stream.waits and (pieces or not half.other.wants_acks):

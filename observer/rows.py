@@ -36,7 +36,7 @@ from observer.tag import Judgement, Tag
 from observer.tuples import Shape
 
 # record.PACK in pieces, with "x" for what is zero in such a row.
-_TOLD: Final = struct.Struct("<Q 8x Q 16x QI 8x 6I 4x II 4x I 32s 6s6s 5H 6x 8B 2x B x 4B 324x")
+_TOLD: Final = struct.Struct("<Q 8x Q 16x QI 8x 6I 4x II 4x I 32s 12s 5H 6x 8B 2x B x 4B 324x")
 _MESSAGE: Final = struct.Struct(f"<QQ 68s III 4x I 54s 3H 7s 5B 3x B 4s 16x {TEXT_SIZE}s")
 _COMMON: Final = struct.Struct("<24x Q 12x 6I")
 _PLACE: Final = struct.Struct("<32s 12x 3H 2x H")
@@ -50,6 +50,9 @@ ROWS: Final = 4_096
 
 ADDRESSES: Final = 32
 """Bytes of a key that are both addresses."""
+
+BOTH_MACS: Final = 12
+"""Bytes of a source and a destination MAC address."""
 
 assert _TOLD.size == _MESSAGE.size == RECORD_SIZE
 
@@ -85,12 +88,12 @@ class Batch:
     """The columns of a batch of packets as lists, because rows are read one by one; what few rows need, as it is."""
 
     __slots__ = (
-        "acknowledgment", "data", "destination_mac", "has_mac", "icmp_code", "icmp_type", "length", "missing",
-        "sequence", "source_mac", "start", "tcp_flags", "time_ns", "tunnel",
+        "acknowledgment", "data", "has_mac", "icmp_code", "icmp_type", "length", "macs", "missing", "sequence",
+        "start", "tcp_flags", "time_ns", "tunnel",
     )  # fmt: skip
 
     def __init__(self, packets: Packets) -> None:
-        self.data = packets.data
+        self.data = bytes(packets.data)  # no copy of what is bytes already
         self.time_ns = packets.time_ns.tolist()
         self.tcp_flags = packets.tcp_flags.tolist()
         self.sequence = packets.sequence.tolist()
@@ -99,8 +102,7 @@ class Batch:
         self.acknowledgment = packets.acknowledgment
         self.missing = packets.payload_missing
         self.has_mac = packets.has_mac
-        self.source_mac = packets.source_mac.tobytes()
-        self.destination_mac = packets.destination_mac.tobytes()
+        self.macs = np.hstack((packets.source_mac, packets.destination_mac)).tobytes()
         self.icmp_type = packets.icmp_type
         self.icmp_code = packets.icmp_code
         self.tunnel = packets.tunnel
@@ -153,11 +155,10 @@ class Rows:
             is_reply = False  # whoever was seen first counts as client; that is no knowledge to tell
         if vlan:
             present |= HAS_VLAN
-        source_mac = destination_mac = b""
+        macs = b""
         if batch.has_mac[row]:
             present |= HAS_MAC
-            source_mac = batch.source_mac[6 * row : 6 * row + 6]
-            destination_mac = batch.destination_mac[6 * row : 6 * row + 6]
+            macs = batch.macs[BOTH_MACS * row : BOTH_MACS * row + BOTH_MACS]
         verdict, event_type, drop_reason, direction, egress_rule, ingress_rule, match = tag.judgement
         flags = tunnel = vni = 0
         if batch.tunnel is not None:
@@ -178,7 +179,7 @@ class Rows:
             self._buffer, start,
             time_ns, half.bytes, connection.number, half.packets & 0xFFFFFFFF,
             source, destination, source_identity, destination_identity, egress_rule, ingress_rule,
-            present, flags, vni, key[:ADDRESSES], source_mac, destination_mac,
+            present, flags, vni, key[:ADDRESSES], macs,
             source_port, destination_port, vlan, batch.tcp_flags[row], drop_reason,
             family, protocol, L3_L4, event_type, sub_type, verdict, direction, is_reply,
             match, half.reason, icmp_type, icmp_code, tunnel,

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from socket import AF_INET6, inet_aton, inet_pton  # a tenth of what ipaddress takes; nothing else of sockets
+from sys import intern
 from typing import Final
 
 from observer.identity.endpoints import MAPPED
@@ -46,7 +47,8 @@ class Names:
         """Remember that `client` was told that these `names` (the one asked for first) are at `addresses`."""
         if not addresses:
             return
-        wanted = [name for name in dict.fromkeys(map(normal, names)) if name]
+        # One string for all clients that were told a name: as a rule they ask for the same few.
+        wanted = [intern(name) for name in dict.fromkeys(map(normal, names)) if name]
         if not wanted:
             return
         ends_ns = time_ns + min(ttl, MAX_TTL) * SECOND + GRACE_NS

@@ -14,7 +14,7 @@ from typing import Final
 
 from observer.errors import CaptureError
 
-CHUNK: Final = 4 << 20
+CHUNK: Final = 2 << 20
 """Bytes asked for at a time: some thousand frames, so that a batch is worth its numpy calls."""
 COMPRESSED_CHUNK: Final = 32 << 10
 INFLATED_PIECE: Final = 256 << 10
