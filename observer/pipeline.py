@@ -144,32 +144,29 @@ class Pipeline:
             rows.place = row
             time_ns = times[row]
             connection = half.connection
-            if what == END:
-                self._end(connection, time_ns)
-                continue
+            stream: Stream | None = half.stream
             # What the bytes say comes first: it may turn the roles that the packet's own flow tells.
             messages: list[Message] | tuple[()] = ()
-            stream: Stream | None = half.stream
-            if what != TELL or stream is not None:
-                protocol = connection.protocol
-                if protocol == TCP:
-                    size = length[row]
-                    if what == DATA and stream is not None and plain[row] and stream.takes(sequence[row], size):
-                        # Nearly every segment: the next of its stream.
-                        at = start[row]
-                        conversation: Conversation = connection.conversation or self._meet(connection)
-                        messages = conversation.feed(half.side, data[at : at + size], time_ns)
-                        if connection.asker is None or conversation.opaque:
-                            _settle(connection, conversation)
-                    else:
-                        messages = self._segment(batch, row, half, what, time_ns)
-                elif protocol == UDP:
+            if what == DATA and stream is not None and plain[row] and stream.takes(sequence[row], length[row]):
+                # Nearly every segment: the next of its stream.
+                at = start[row]
+                conversation: Conversation = connection.conversation or self._meet(connection)
+                messages = conversation.feed(half.side, data[at : at + length[row]], time_ns)
+                if connection.asker is None or conversation.opaque:
+                    _settle(connection, conversation)
+            elif what == END:
+                self._end(connection, time_ns)
+                continue
+            elif what != TELL or stream is not None:
+                if connection.protocol == TCP:
+                    messages = self._segment(batch, row, half, what, time_ns)
+                elif connection.protocol == UDP:
                     messages = self._datagram(half, data[start[row] : start[row] + length[row]], time_ns)
                 else:
                     half.wants_payload = False
-                if messages and messages[-1].kind is TLS:
-                    # No flow of its own: Hubble has no kind for it. The packet is told, with what its hello says.
-                    what |= self._greet(half, messages.pop(), flags[row], what)
+            if messages and messages[-1].kind is TLS:
+                # No flow of its own: Hubble has no kind for it. The packet is told, with what its hello says.
+                what |= self._greet(half, messages.pop(), flags[row], what)
             if what & TELL:
                 rows.packet(batch, row, half, connection.tag or self._tag(connection), time_ns)
             for message in messages:
