@@ -615,7 +615,7 @@ def test_a_header_that_is_all_there_says_the_same_as_one_that_comes_in_pieces(si
     assert isinstance(head, kafka_header.Head) == whole
     if whole:
         client_id = bytes(length) if length >= 0 else None
-        assert head == (size + 4, key, version, 7, client_id, 14 + max(length, 0))
+        assert head == kafka_header.Head(size + 4, key, version, 7, client_id, 14 + max(length, 0))
     needed = 14 + max(length, 0) if whole else 14
     for cut in range(min(needed, 20)):
         sign = kafka_header.read_head(data[:cut], 0, strict=False)
