@@ -6,9 +6,10 @@ once over what is held, and what of it the server can do is pushed there.
 
 from __future__ import annotations
 
+import gc
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -84,13 +85,16 @@ class FlowscopeApp(App[None]):
         named: NamedFilters | None = None,
         warnings: Iterable[str] = (),
         offer: Offer | None = None,
+        settled: Callable[[], object] | None = None,
     ) -> None:
+        """`settled` is called once, when what the source held at first is there."""
         # Textual asks for the theme before we can set it, and without colours would draw black on black.
         super().__init__(ansi_color=True if "NO_COLOR" in os.environ else None)
         self._told_at_start = tuple(warnings)
         self.config = Config() if config is None else config
         self.session = Session() if session is None else session
         self._state = state
+        self._settled = settled
         self.set_class(self.config.ascii, "-ascii")
         self.register_theme(COLOUR_BLIND_THEME)
         self.look = look_of(self.config.theme, ascii=self.config.ascii)
@@ -176,6 +180,9 @@ class FlowscopeApp(App[None]):
             if name != "flows" and pane.display:
                 pane.tick()
         self._tell()
+        if self._settled is not None and self.feed.told().word not in ("CONNECTING", "LOADING"):
+            self._settled()
+            self._settled = None
         if self.flows.unfinished and not self._hurrying:
             self._hurrying = True
             self.set_timer(HURRY_S, self._hurry)
@@ -502,4 +509,6 @@ def run(
         named=named,
         warnings=[warning for warning in (history.warning, named.warning) if warning],
         offer=offer,
+        # Without all that will stay, the longest pause of the collector is a tenth, and keys do not wait for it.
+        settled=gc.freeze,
     ).run()

@@ -19,10 +19,10 @@ from observer.record import L7Kind, Present, Verdict
 from observer.store import Columns, Sequences, Store
 from observer.wire import FlowEncoder
 
-FIRST_PAGE: Final = 256
-"""Rows that are found before anything else is done, if the ring has them."""
-FIRST_PAGE_S: Final = 0.05
-"""But no longer than this."""
+FIRST_PAGE: Final = 128
+"""Rows that are found before anything else is done, if the ring has them: more than a screen shows."""
+FIRST_PAGE_S: Final = 0.03
+"""But no longer than this: what was found is shown within the 50 ms that a filter may take, the rest follows."""
 SLICE_S: Final = 0.015
 """How long one call may go on: a key pressed meanwhile waits for it."""
 BLOCK_MAX: Final = 16_384

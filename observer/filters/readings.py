@@ -130,9 +130,12 @@ def _fqdn_rows(side: str, ask: Ask) -> Parts:
 
     def index(columns: Columns) -> Bounds:
         mask = of_endpoint(columns)
-        for row, extra in enumerate(columns.extras.tolist()):
-            if extra is None or not (names := own(extra)):
-                continue
+        named = [
+            (row, names)
+            for row, extra in enumerate(columns.extras.tolist())
+            if extra is not None and (names := own(extra))
+        ]
+        for row, names in named:
             answer = known.get(names)
             if answer is None:
                 answer = any(ask(name) for name in names)

@@ -24,7 +24,7 @@ from observer.filters.index import (
 )
 from observer.filters.l7 import HTTP_KINDS
 from observer.filters.readings import Ask, Parts, Reading
-from observer.record import RECORD, RECORD_SIZE, L7Kind, L7Type, Present, Protocol, Records
+from observer.record import RECORD, RECORD_SIZE, TEXT_SIZE, L7Kind, L7Type, Present, Protocol, Records
 from observer.store import Columns
 from observer.wire import summary as summaries
 from observer.wire.layer7 import Layer7Encoder
@@ -45,12 +45,16 @@ def _summary_rows(_: str, ask: Ask) -> Parts:
 
     def index(columns: Columns) -> Bounds:
         """Packets are told by four columns, of which few combinations come; messages are left to the judge."""
-        plain = (columns["l7_kind"] == 0) & (columns["family"] != 0)
-        protocol = columns["protocol"].astype(np.int64)
-        told = flagged(columns["present"], Present.TCP_FLAGS) & (protocol == int(Protocol.TCP))
-        flags = np.where(told, columns["tcp_flags"].astype(np.int64), -1)
-        packed = ((protocol << 17 | flags + 1) << 8 | columns["icmp_type"]) << 8 | columns["icmp_code"]
-        combinations, rows = np.unique(packed, return_inverse=True)
+        message = columns["l7_kind"] != 0
+        plain = np.flatnonzero(~message & (columns["family"] != 0))
+        sure = np.zeros(columns.length, np.bool_)
+        if not len(plain):
+            return message, sure
+        protocol = columns["protocol"][plain].astype(np.int64)
+        told = flagged(columns["present"][plain], Present.TCP_FLAGS) & (protocol == int(Protocol.TCP))
+        flags = np.where(told, columns["tcp_flags"][plain].astype(np.int64), -1)
+        kinds = columns["icmp_type"][plain].astype(np.int64) << 8 | columns["icmp_code"][plain]
+        combinations, rows = np.unique((protocol << 17 | flags + 1) << 16 | kinds, return_inverse=True)
         answers = []
         for number in combinations.tolist():
             key = (number >> 33, (number >> 16 & 0x1FFFF) - 1, number >> 8 & 0xFF, number & 0xFF)
@@ -59,10 +63,24 @@ def _summary_rows(_: str, ask: Ask) -> Parts:
                 answer = packet(key)
                 keep(lines, key, answer, COMBINATIONS_KEPT)
             answers.append(answer)
-        sure = plain & np.array(answers, np.bool_)[rows]
-        return sure | (columns["l7_kind"] != 0), sure
+        sure[plain] = np.array(answers, np.bool_)[rows]
+        return sure | message, sure
 
-    said: dict[tuple[object, ...], bool] = {}
+    said = _Said()
+    known: dict[tuple[object, ...], bool] = {}
+
+    def compose(end: bytes, extra: Extra | None, numbers: tuple[int, int, int]) -> bool:
+        line = _line(layer7, end, extra, *numbers)
+        return bool(line) and bool(ask(line))
+
+    def compose_lone(end: bytes, extra: Extra, numbers: tuple[int, int, int]) -> bool:
+        """Asked once for all rows that say the same, what their extras say included."""
+        key = (end, extra.texts, extra.dns, *numbers)
+        answer = known.get(key)
+        if answer is None:
+            answer = compose(end, extra, numbers)
+            keep(known, key, answer, TEXTS_KEPT)
+        return answer
 
     def judge(columns: Columns, rows: Rows) -> Mask:
         """Lines as wire composes them, once for all rows that say the same: the end of a record, and what goes in."""
@@ -72,29 +90,24 @@ def _summary_rows(_: str, ask: Ask) -> Parts:
         timed &= records["l7_type"] != int(L7Type.REQUEST)
         latency_ms = np.where(timed, records["latency_ns"] // 1_000_000, 0)
         ids = np.where(kinds == int(L7Kind.KAFKA), records["l7_id"], 0)
-        firsts, places = _alike(records, present, latency_ms, ids, extras)
-        raw = records[firsts].tobytes()
-        answers = []
-        for start, row, *numbers in zip(
-            range(_MESSAGE, len(raw), RECORD_SIZE),
-            firsts.tolist(),
-            present[firsts].tolist(),
-            latency_ms[firsts].tolist(),
-            ids[firsts].tolist(),
-            strict=True,
+        numbers = (present, latency_ms, ids)
+        lone = np.array([each is not None and (each.dns is not None or each.texts != ()) for each in extras], np.bool_)
+        words = said.words(records, numbers)
+        sums = words @ _FACTORS[: words.shape[1]]
+        firsts, places = _alike(words, sums, lone)
+        answers, asked = said.find(words[firsts], sums[firsts], lone[firsts])
+        for place, row, *own in zip(
+            asked.tolist(), firsts[asked].tolist(), *(each[firsts[asked]].tolist() for each in numbers), strict=True
         ):
-            end = raw[start : start + _END.size]
-            extra = extras[row]
-            more = None if extra is None else (extra.texts, extra.dns)
-            key = (end, more, *numbers)
-            answer = said.get(key)
-            if answer is None:
-                line = _line(layer7, end, extra, *numbers)
-                answer = bool(line) and bool(ask(line))
-                keep(said, key, answer, TEXTS_KEPT)
-            answers.append(answer)
+            end, extra = records[row].tobytes()[_MESSAGE:], extras[row]
+            told = (own[0], own[1], own[2])
+            answers[place] = (
+                compose_lone(end, extra, told) if extra is not None and lone[row] else compose(end, extra, told)
+            )
+        new = asked[~lone[firsts[asked]]]
+        said.keep(words[firsts[new]], sums[firsts[new]], answers[new])
         mask = np.zeros(len(rows), np.bool_)
-        mask[len(rows) - len(whole) :] = np.array(answers, np.bool_)[places]
+        mask[len(rows) - len(whole) :] = answers[places]
         return mask
 
     return index, None, judge
@@ -108,36 +121,80 @@ _END: Final = struct.Struct("<3H16s4s16x304s")
 assert _MESSAGE + _END.size == RECORD_SIZE
 
 
-def _alike(
-    records: Records, present: Numbers, latency_ms: Numbers, ids: Numbers, extras: Sequence[Extra | None]
-) -> tuple[Rows, Rows]:
+Numbers: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+_NUMBERS: Final = 3
+"""Words before those of the record: what of the rest of it is in the line."""
+_WORDS: Final = -(-(RECORD_SIZE - _MESSAGE) // 8)
+_FIRST_MASK: Final = ~np.uint64(0) << np.uint64(8 * (8 * _WORDS - (RECORD_SIZE - _MESSAGE)))
+"""Without what stands before the message in its first word."""
+_FACTORS: Final = np.array([secrets.randbits(64) | 1 for _ in range(_NUMBERS + _WORDS)], np.uint64)
+"""Nobody outside can choose rows whose sums are alike, which would only cost time."""
+
+
+class _Said:
+    """What was answered about lines, by the words that they are made of; from one block of rows to the next."""
+
+    def __init__(self) -> None:
+        self._used = 0
+        """Words of a record that are looked at: of the room for texts little is written on. It only grows."""
+        self._forget()
+
+    def _forget(self) -> None:
+        self._places: dict[int, int] = {}
+        """By sum, the row of the arrays."""
+        self._words = np.empty((0, _NUMBERS + self._used), np.uint64)
+        self._answers = np.empty(0, np.bool_)
+
+    def words(self, records: Records, numbers: Sequence[Numbers]) -> Numbers:
+        """All that goes into the lines of records: rows of equal words have the same line, but for their extras."""
+        longest = min(int(records["text_length"].sum(axis=1, dtype=np.int64).max(initial=0)), TEXT_SIZE)
+        used = -(-(8 * _WORDS - TEXT_SIZE + longest) // 8)
+        if used > self._used:
+            self._used = used
+            self._forget()
+        words = np.empty((len(records), _NUMBERS + self._used), np.uint64)
+        for place, number in enumerate(numbers):
+            words[:, place] = number
+        tails = records.view("u1").reshape(len(records), RECORD_SIZE)[:, RECORD_SIZE - 8 * _WORDS :].view("<u8")
+        words[:, _NUMBERS:] = tails[:, : self._used]
+        words[:, _NUMBERS] &= _FIRST_MASK
+        return words
+
+    def find(self, words: Numbers, sums: Numbers, lone: Mask) -> tuple[Mask, Rows]:
+        """The answers, and which of them are not known."""
+        get = self._places.get
+        places = np.array([get(one, -1) for one in sums.tolist()], np.int64)
+        found = np.flatnonzero((places >= 0) & ~lone)
+        found = found[(self._words[places[found]] == words[found]).all(axis=1)]
+        answers = np.zeros(len(words), np.bool_)
+        answers[found] = self._answers[places[found]]
+        asked = np.ones(len(words), np.bool_)
+        asked[found] = False
+        return answers, np.flatnonzero(asked)
+
+    def keep(self, words: Numbers, sums: Numbers, answers: Mask) -> None:
+        """Remember more; of TEXTS_KEPT at most, then anew."""
+        if not len(words):
+            return
+        if len(self._words) + len(words) > TEXTS_KEPT:
+            self._forget()
+            words, sums, answers = words[:TEXTS_KEPT], sums[:TEXTS_KEPT], answers[:TEXTS_KEPT]
+        self._places.update(zip(sums.tolist(), range(len(self._words), len(self._words) + len(words)), strict=True))
+        self._words = np.concatenate([self._words, words])
+        self._answers = np.concatenate([self._answers, answers])
+
+
+def _alike(words: Numbers, sums: Numbers, lone: Mask) -> tuple[Rows, Rows]:
     """The first of all rows that have the same line, and for each row which of them it is.
 
     Rows are alike if a sum over their words is, which is checked; those whose extra tells more are like no other.
     """
-    words = records.view("u1").reshape(len(records), RECORD_SIZE)[:, RECORD_SIZE - 8 * len(_FACTORS) :].view("<u8")
-    words = words & _MASK
-    sums = words @ _FACTORS
-    for number, factor in zip((present, latency_ms, ids), _MORE_FACTORS, strict=True):
-        sums += number.astype(np.uint64) * factor
-    lone = np.array([each is not None and (each.dns is not None or each.texts != ()) for each in extras], np.bool_)
     _, firsts, places = np.unique(sums, return_index=True, return_inverse=True)
     same = ~lone & ~lone[firsts[places]]
     same &= (words == words[firsts[places]]).all(axis=1)
-    for number in (present, latency_ms, ids):
-        same &= number == number[firsts[places]]
     others = np.flatnonzero(~same)
     places[others] = len(firsts) + np.arange(len(others))
     return np.concatenate([firsts, others]), places
-
-
-Numbers: TypeAlias = np.ndarray[Any, np.dtype[Any]]
-_WORDS: Final = -(-(RECORD_SIZE - _MESSAGE) // 8)
-_MASK: Final = np.full(_WORDS, ~np.uint64(0))
-_MASK[0] <<= np.uint64(8 * (8 * _WORDS - (RECORD_SIZE - _MESSAGE)))  # what stands before the message in its first word
-_FACTORS: Final = np.array([secrets.randbits(64) | 1 for _ in range(_WORDS)], np.uint64)
-_MORE_FACTORS: Final = [np.uint64(secrets.randbits(64) | 1) for _ in range(3)]
-"""Nobody outside can choose rows whose sums are alike, which would only cost time."""
 
 
 def _line(layer7: Layer7Encoder, end: bytes, extra: Extra | None, present: int, latency_ms: int, number: int) -> str:

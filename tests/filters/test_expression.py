@@ -19,6 +19,7 @@ from observer.store import Store
 from tests.filters.flows import store_of
 from tests.filters.test_index import check, flows_of
 from tests.filters.trees import PATTERNS, WORDS, pool, some_test, some_tree
+from tests.tui.flows import filled
 
 STORE = store_of(Random(3), 420, 400)
 FLOWS = flows_of(STORE)
@@ -93,8 +94,18 @@ def test_what_is_remembered_is_bounded_and_makes_no_difference(monkeypatch, text
 def test_rows_whose_sums_are_alike_are_told_apart(monkeypatch, text):
     expected = agree(parse(text))
     monkeypatch.setattr(summary_reading, "_FACTORS", np.zeros_like(summary_reading._FACTORS))
-    monkeypatch.setattr(summary_reading, "_MORE_FACTORS", [np.uint64(0)] * 3)
     assert agree(parse(text)) == expected
+
+
+def test_a_line_is_asked_about_once_however_many_blocks_have_it():
+    store = filled(4_000, gap_ns=1)
+    lines = []
+    term = summary_reading.SUMMARY.term("", lambda line: lines.append(line) or "503" in line)
+    found = sum(
+        int(term.bounds(columns)[1].sum()) for at in range(0, 4_000, 500) for columns in store.columns(at, at + 500)
+    )
+    assert found == 500
+    assert 2 < len(lines) <= 2 * len(set(lines))  # flows of another verdict are not known to be alike
 
 
 def test_what_is_pushed_is_bounded():
