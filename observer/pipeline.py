@@ -138,7 +138,7 @@ class Pipeline:
         times, flags, sequence = batch.time_ns, batch.tcp_flags, batch.sequence
         data, start, length = batch.data, batch.start, batch.length
         # Segments that are nothing but bytes, captured whole.
-        plain = (((packets.tcp_flags & SYN_OR_FIN) == 0) & (packets.payload_missing == 0)).tolist()
+        plain = (((packets.tcp_flags & SYN_OR_FIN) == 0) & (packets.payload_missing == 0)).tobytes()
         rows, tell = self._rows, self._message
         for row, half, what in self._conntrack.track(packets, _lane):
             rows.place = row
@@ -196,7 +196,7 @@ class Pipeline:
 
     def _segment(self, batch: Batch, row: int, half: Half, what: int, time_ns: int) -> list[Message]:
         """The messages that a TCP segment completes."""
-        messages = self._acknowledged(half, int(batch.acknowledgment[row]), time_ns) if what & ACKED else []
+        messages = self._acknowledged(half, batch.acknowledgment[row], time_ns) if what & ACKED else []
         flags = batch.tcp_flags[row]
         sequence = batch.sequence[row] + (1 if flags & SYN else 0)
         stream = half.stream
@@ -205,7 +205,7 @@ class Pipeline:
                 stream = half.stream = Stream(self._assembly)
                 if half.isn >= 0:
                     stream.start(half.isn)
-            start, length, missing = batch.start[row], batch.length[row], int(batch.missing[row])
+            start, length, missing = batch.start[row], batch.length[row], batch.missing[row]
             pieces = stream.segment(sequence & 0xFFFFFFFF, batch.data[start : start + length], missing)
             if pieces:
                 messages += self._read(half, pieces, time_ns)

@@ -7,9 +7,10 @@ every message of a half has in common is laid out once and kept with the half. K
 from __future__ import annotations
 
 import struct
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from observer.conntrack import Half, Roles
 from observer.decode import Packets
@@ -85,7 +86,10 @@ TEXT_CUT: Final = int(Flags.TEXT_CUT)
 
 
 class Batch:
-    """The columns of a batch of packets as lists, because rows are read one by one; what few rows need, as it is."""
+    """The columns of a batch of packets as they are read one by one, in any order.
+
+    Views, not lists: a batch of numbers as objects would fill the processor's cache that the connections need.
+    """
 
     __slots__ = (
         "acknowledgment", "data", "has_mac", "icmp_code", "icmp_type", "length", "macs", "missing", "sequence",
@@ -94,17 +98,17 @@ class Batch:
 
     def __init__(self, packets: Packets) -> None:
         self.data = bytes(packets.data)  # no copy of what is bytes already
-        self.time_ns = packets.time_ns.tolist()
-        self.tcp_flags = packets.tcp_flags.tolist()
-        self.sequence = packets.sequence.tolist()
-        self.start = packets.payload_start.tolist()
-        self.length = packets.payload_length.tolist()
-        self.acknowledgment = packets.acknowledgment
-        self.missing = packets.payload_missing
-        self.has_mac = packets.has_mac
+        self.time_ns = _view(packets.time_ns)
+        self.tcp_flags = _view(packets.tcp_flags)
+        self.sequence = _view(packets.sequence)
+        self.acknowledgment = _view(packets.acknowledgment)
+        self.start = _view(packets.payload_start)
+        self.length = _view(packets.payload_length)
+        self.missing = _view(packets.payload_missing)
+        self.has_mac = _view(packets.has_mac)
         self.macs = np.hstack((packets.source_mac, packets.destination_mac)).tobytes()
-        self.icmp_type = packets.icmp_type
-        self.icmp_code = packets.icmp_code
+        self.icmp_type = _view(packets.icmp_type)
+        self.icmp_code = _view(packets.icmp_code)
         self.tunnel = packets.tunnel
 
 
@@ -144,7 +148,7 @@ class Rows:
         if shape != PORTS:
             source_port = destination_port = 0
             present |= IS_ICMP
-            icmp_type, icmp_code = int(batch.icmp_type[row]), int(batch.icmp_code[row])
+            icmp_type, icmp_code = batch.icmp_type[row], batch.icmp_code[row]
         elif protocol == TCP:
             present |= HAS_FLAGS
         is_reply = half.is_reply
@@ -254,6 +258,11 @@ class Rows:
             judged, message.type is RESPONSE, kind, message.type, judgement.match, grpc_status, tunnel,
             text_lengths, text,
         )  # fmt: skip
+
+
+def _view(column: npt.NDArray[Any]) -> memoryview:
+    """The numbers of a column: to take one out of it is a third of what taking it out of the array costs."""
+    return np.ascontiguousarray(column, np.int64).data
 
 
 def _tunnel(extra: Extra) -> tuple[int, int]:
