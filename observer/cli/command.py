@@ -81,6 +81,9 @@ def run(command: click.Command, name: str, args: Sequence[str] | None = None) ->
             setattr(sys, stream, open(os.devnull, "w"))  # noqa: SIM115
     # Flows are many, stay long and hold no circles: by default all of them would be looked at again and again.
     gc.set_threshold(50_000, 50, 100)
+    # Nothing here multiplies matrices: numpy's threads for that would spin at the start, and keep the rights that the
+    # others give up.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         code = command.main(args=args, prog_name=name, standalone_mode=False)
     except click.ClickException as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 from pathlib import Path
@@ -48,8 +47,6 @@ def serve(
         raise click.UsageError("--realtime is for a capture: give it with --pcap")
     if pcap is not None and (interface or datapath):
         raise click.UsageError("--pcap reads a file: --interface and --datapath are for live capture")
-    # Threads of numpy's would keep the rights that the others give up.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from observer.client.capture import Judged
     from observer.service.address import parse_address
 
