@@ -1,6 +1,6 @@
 """The heads of HTTP/1.x messages: start lines, and the fields that say where a message ends and whom it is for.
 
-Pure functions from bytes to small tuples (RFC 9110, 5; RFC 9112, 2-6). Regular expressions here take time linear in
+Pure functions from bytes to small objects (RFC 9110, 5; RFC 9112, 2-6). Regular expressions here take time linear in
 their input whatever it holds. They refuse to know connections; what is wrong with a field is counted.
 """
 
@@ -59,7 +59,7 @@ START_IN_LINE: Final = (  # by Side: a body without line end may stand right bef
 )
 
 
-@dataclass(slots=True)
+@dataclass(slots=True)  # no NamedTuple: that looks its fields up in the class at every reading
 class StartLine:
     """A request line (RFC 9112, 3) or a status line (4)."""
 
@@ -128,7 +128,7 @@ def start_line(side: Side, line: bytes) -> StartLine | None:
 MALFORMED_START: Final = ("malformed request line", "malformed status line")  # by Side
 
 
-@dataclass(slots=True)
+@dataclass(slots=True)  # as StartLine
 class Fields:
     """The header fields that decide where a message ends and whom it is for."""
 

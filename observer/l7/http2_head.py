@@ -31,7 +31,7 @@ _PLAIN_NAMES: Final = frozenset(name for name, _ in STATIC_TABLE if name[:1] != 
 }  # fmt: skip
 
 
-@dataclass(slots=True)
+@dataclass(slots=True)  # no NamedTuple: that looks its fields up in the class at every reading
 class Section:
     """A header section."""
 

@@ -46,7 +46,7 @@ class Sign(enum.Enum):
     NO = enum.auto()
 
 
-@dataclass(slots=True)
+@dataclass(slots=True)  # no NamedTuple: that looks its fields up in the class at every reading
 class Head:
     """The header of a request."""
 

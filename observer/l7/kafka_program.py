@@ -39,7 +39,7 @@ class Code(enum.IntEnum):
     RESOURCE = enum.auto()
 
 
-@dataclass(slots=True)
+@dataclass(slots=True)  # no NamedTuple: that looks its fields up in the class at every reading
 class Step:
     """One instruction of a flat program."""
 
