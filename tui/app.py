@@ -38,18 +38,18 @@ from tui.filtering import (
     with_cell,
     with_quick,
 )
-from tui.keys import KEYS, bindings, with_keymap
+from tui.keys import KEYS, bindings
 from tui.look import COLOUR_BLIND_THEME, look_of
-from tui.matches import AllRows, held
+from tui.matches import held
 from tui.questions import Questions
 from tui.screens.flows import FlowsPane
 from tui.screens.map import MapPane
 from tui.screens.nodes import NodesPane
 from tui.screens.summed import SummedPane
 from tui.screens.top import TopPane
-from tui.view import span
-from tui.widgets.filter_bar import FilterBar, Shown
-from tui.widgets.status import Reading, StatusLine
+from tui.telling import Telling
+from tui.widgets.filter_bar import FilterBar
+from tui.widgets.status import StatusLine
 from tui.windows import Offer, Windows
 
 TICK_S: Final = 0.1
@@ -115,7 +115,7 @@ class FlowscopeApp(App[None]):
             self.look,
             columns=self.session.columns or list(self.config.columns),
             time=self.session.time or self.config.time,
-            why_empty=self.why_empty,
+            why_empty=lambda: self._telling.why_empty(),
         )
         self.top = TopPane(lambda: self.flows.rows, self.look, fields=self.session.group, sort=self.session.sort)
         self.panes: dict[str, Any] = {
@@ -127,12 +127,7 @@ class FlowscopeApp(App[None]):
         self._switcher = ContentSwitcher(*self.panes.values(), initial="flows", id="panes")
         self._hurrying = False
         self.windows = Windows(self, offer)
-        keys = {key.id: key for key in with_keymap(self.config.keys)}
-        self._screen_keys = [f"{keys[f'app.{name}'].shown} {keys[f'app.{name}'].title}" for name in self.panes]
-        self._first_keys = ", ".join(
-            f"{keys[id].shown} {keys[id].title.lower()}" for id in ("app.verdict", "app.pod", "app.port")
-        )
-        """What the filter line says as long as there is none."""
+        self._telling = Telling(self)
 
     def compose(self) -> ComposeResult:
         """Status line, filter bar, screen, key hints."""
@@ -194,80 +189,8 @@ class FlowscopeApp(App[None]):
             self._tick()
 
     def _tell(self) -> None:
-        store, table = self.flows.store, self.flows.table
-        word, detail = self.feed.told()
-        if not table.following and word in ("LIVE", "FILE", "LOADING"):
-            word, detail = "PAUSED", ""
-        self.status.tell(
-            Reading(
-                source=self.feed.source.name,
-                state=word,
-                detail=detail,
-                rate=self.feed.rate,
-                rates=() if self.feed.told().word == "FILE" else tuple(self.feed.rates),
-                held=len(store),
-                capacity=store.capacity,
-                span=self._span(),
-                new=table.new,
-                lost=self.feed.lost,
-                skipped=self.feed.skipped + getattr(self.flows.rows, "skipped", 0),
-            )
-        )
-        self.bar.tell(
-            Shown(
-                self.filter.text,
-                off=not self.filter_on or bool(self.flows.only),  # a connection, or the marks, are shown whole
-                count=self._count(),
-                where=self.filter.where(self.feed.pushed) if self.filter_on and not self.flows.only else "",
-                hint=self._hint(),
-                screens=self._screens(),
-            )
-        )
-
-    def _hint(self) -> str:
-        """What else is to be known about the rows shown."""
-        if self.flows.only:
-            return {"related": "only this connection (esc: all)", "marked": "only marked (M: all)"}[self.flows.only]
-        if self.flows.needle:
-            return f"search {escape(self.flows.needle)!r} n/N"
-        if not self.filter.text:
-            return self._first_keys
-        name = self.named.name_of(self.filter.text)
-        return f"saved: {escape(name)}" if name else ""
-
-    def _screens(self) -> tuple[tuple[str, bool], ...]:
-        here = self.pane
-        return tuple((words, pane is here) for words, pane in zip(self._screen_keys, self.panes.values(), strict=True))
-
-    def _span(self) -> str:
-        """From the oldest to the newest flow held."""
-        store = self.flows.store
-        if len(store) < 2:
-            return ""
-        oldest, newest = (store.columns(place, place + 1)[0]["time_ns"][0] for place in (store.first, store.next - 1))
-        return span(max(0, int(newest) - int(oldest)))
-
-    def _count(self) -> str:
-        rows, store = self.flows.rows, self.flows.store
-        if self.flows.only or (self.filter.text and self.filter_on):
-            more = "" if rows.complete else "+"
-            # Of a ring that the server has filled by the filter, nobody here knows of how many.
-            return f"{len(rows):,} flows" if isinstance(rows, AllRows) else f"{len(rows):,}{more} of {len(store):,}"
-        return ""
-
-    def why_empty(self) -> str:
-        """Why no flow is shown, in words."""
-        word, detail = self.feed.told()
-        if word in ("CONNECTING", "FAILED", "RECONNECTING"):
-            return f"not connected: {escape(detail) or 'connecting ...'}"
-        if not self.flows.rows.complete:
-            return "looking ..."
-        held = len(self.flows.store)
-        if self.filter.text and self.filter_on:
-            if held and self.flows.store is self.feed.base:
-                return f"the filter hides all {held:,} flows held; F sets it aside"
-            return "the server has no flow that passes the filter; F sets it aside"
-        return "no flows yet" if word != "FILE" else "the capture makes no flows"
+        self.status.tell(self._telling.status())
+        self.bar.tell(self._telling.filter())
 
     def _look_again(self) -> None:
         """The theme was changed in the palette."""
@@ -439,7 +362,7 @@ class FlowscopeApp(App[None]):
         """Open what a flow, or the table, asks for."""
         if event.what == "search":
             row = self.flows.view.row(self.flows.table.cursor)
-            value = "" if row is None else self.flows.table.cell(row, self.flows.table.column)
+            value = "" if row is None else self.flows.table.lines.cell(row, self.flows.table.column)
             self.bar.ask(self.questions.search(self.flows.needle or value))
         else:
             {"columns": self.windows.columns, "stream": self.windows.stream, "copy_as": self.windows.copy_as}[

@@ -48,7 +48,7 @@ async def play(app, pilot, keys):
     if app.bar.question is not None:
         await until(pilot, lambda: app.bar.feedback != "")
         await pilot.pause(0.3)
-    if app.flows.bytes.display:
+    if app.flows.detail.bytes.display:
         await until(pilot, lambda: any("frame " in line for line in screen(app)))
     if "f" in keys:
         await until(pilot, lambda: any("HTTP/1.1" in line for line in screen(app)))

@@ -1,6 +1,7 @@
 """The TUI as a whole: sources and their states, filters on the server and here, sizes, and what strangers send."""
 
 import json
+import time
 from contextlib import ExitStack
 
 import numpy as np
@@ -10,6 +11,7 @@ from textual.events import MouseScrollDown
 
 from observer.client import open_capture_source, open_server, open_servers
 from observer.client import server as client_server
+from observer.client.capture import CaptureSource
 from observer.errors import FlowscopeError
 from observer.identity.endpoints import Endpoint
 from observer.store import Store
@@ -78,7 +80,7 @@ def test_a_click_moves_the_cursor_and_a_second_one_opens():
         assert not app.flows.table.following
         assert app.flows.table.column == "destination"
         await pilot.click(app.flows.table, offset=(50, 5))
-        assert (app.flows.lower.display, app.flows.table.cursor) == (True, cursor)
+        assert (app.flows.detail.display, app.flows.table.cursor) == (True, cursor)
         await pilot.press("escape")
         app.flows.table.scroll_end(animate=False)
         await until(pilot, lambda: app.flows.table.on_screen()[-1] == FLOWS - 1)
@@ -105,7 +107,7 @@ def test_the_wheel_takes_the_cursor_along_and_the_end_is_live_again():
 def test_a_detail_opened_of_the_last_flow_holds_still():
     async def steps(app, pilot):
         await pilot.press("enter")
-        await until(pilot, lambda: app.flows.lower.display)
+        await until(pilot, lambda: app.flows.detail.display)
         for size in ((80, 24), (60, 15), (120, 40)):
             await pilot.resize_terminal(*size)
             await pilot.pause(0.2)
@@ -164,6 +166,31 @@ def test_columns_time_and_sort_are_remembered(tmp_path):
     drive(steps, state=state)
     session = Session.load(state)
     assert (session.time, session.sort, session.columns[0]) == ("local", "bytes", "node")
+
+
+def test_the_capture_is_read_by_one_at_a_time_and_the_last_one_asked_for_is_shown(monkeypatch):
+    running, most = [], []
+    read = CaptureSource.packets
+
+    def slowly(*args, **options):
+        running.append(1)
+        most.append(len(running))
+        time.sleep(0.2)
+        running.pop()
+        return read(*args, **options)
+
+    monkeypatch.setattr(CaptureSource, "packets", slowly)
+
+    async def steps(app, pilot):
+        await pilot.press("x", *["k"] * 12)
+        await until(pilot, lambda: any("frame " in line for line in screen(app)))
+        shown = [line for line in screen(app) if "frame " in line]
+        await pilot.press("escape", "x")
+        await until(pilot, lambda: any("frame " in line for line in screen(app)))
+        assert [line for line in screen(app) if "frame " in line] == shown
+        assert max(most) == 1
+
+    drive(steps)
 
 
 @pytest.mark.parametrize("theme", ["ansi-dark", "ansi-light", "colour-blind"])

@@ -192,11 +192,11 @@ async def question_mark_helps(app, pilot):
 @key("app.back")
 async def escape_closes_the_last_thing_first(app, pilot):
     await pilot.press("enter", "x")
-    assert app.flows.bytes.display
+    assert app.flows.detail.bytes.display
     await pilot.press("escape")
-    assert (app.flows.bytes.display, app.flows.lower.display) == (False, True)
+    assert (app.flows.detail.bytes.display, app.flows.detail.display) == (False, True)
     await pilot.press("escape")
-    assert not app.flows.lower.display
+    assert not app.flows.detail.display
     await pilot.press("3", "escape")
     assert app.pane is app.flows
     await pilot.press("escape")
@@ -206,7 +206,7 @@ async def escape_closes_the_last_thing_first(app, pilot):
 @key("app.quit")
 async def q_closes_and_then_quits(app, pilot):
     await pilot.press("enter", "q")
-    assert not app.flows.lower.display
+    assert not app.flows.detail.display
     await pilot.press("q")
     await pilot.pause()
     assert not app.is_running
@@ -271,7 +271,7 @@ async def enter_opens_a_flow_with_the_rule_that_refused_it(app, pilot):
     await pilot.press("slash")
     await typed(pilot, "verdict=DROPPED and http.method=DELETE")
     await pilot.press("enter", "home", "enter")
-    await until(pilot, lambda: app.flows.detail.items != [])
+    await until(pilot, lambda: app.flows.detail.fields.items != [])
     text = "\n".join(screen(app))
     assert "✗ DROPPED  POLICY_DENIED" in text
     assert "denied by" in text
@@ -281,9 +281,9 @@ async def enter_opens_a_flow_with_the_rule_that_refused_it(app, pilot):
 @key("flows.panes")
 async def tab_goes_from_part_to_part(app, pilot):
     await pilot.press("enter", "x", "tab")
-    assert app.flows.detail.has_focus
+    assert app.flows.detail.fields.has_focus
     await pilot.press("tab")
-    assert app.flows.bytes.has_focus
+    assert app.flows.detail.bytes.has_focus
     await pilot.press("tab")
     assert app.flows.table.has_focus
 
@@ -294,7 +294,7 @@ async def x_shows_the_packet(app, pilot):
     await until(pilot, lambda: any("frame " in line for line in screen(app)))
     assert any("0000  " in line for line in screen(app))
     await pilot.press("x")
-    assert not app.flows.bytes.display
+    assert not app.flows.detail.bytes.display
 
 
 @key("flows.stream")
@@ -485,7 +485,7 @@ async def enter_shows_the_flows_behind_a_sum(app, pilot):
     assert app.filter.text == group.test
     assert len(shown(app)) == group.flows
     await pilot.press("enter", "tab", "G")
-    assert app.flows.detail.has_focus
+    assert app.flows.detail.fields.has_focus
 
 
 @key("top.sort")

@@ -11,7 +11,7 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from tui.look import Look
-from tui.screens.window import Window
+from tui.screens.window import ListWindow
 from tui.widgets.outline import Item, Outline
 
 
@@ -23,24 +23,22 @@ class Option(NamedTuple):
     help: str = ""
 
 
-class Choice(Window[str]):
+class Choice(ListWindow[str]):
     """Answers with the name of the option."""
 
     def __init__(self, title: str, options: Sequence[Option], look: Look, *, text: str = "") -> None:
-        super().__init__(title, "a letter, or up, down and enter; esc closes", small=True)
+        super().__init__(title, "a letter, or up, down and enter; esc closes", look)
         self._options = options
         self._text = text
-        self._list = Outline(look)
+        self.list.styles.height = len(options)
 
     def content(self) -> list[Widget]:
-        """What is to be said, and a list."""
-        self._list.styles.height = len(self._options)
-        return [*([Static(self._text, markup=False)] if self._text else []), self._list]
+        """What is to be said, and the list."""
+        return [*([Static(self._text, markup=False)] if self._text else []), *super().content()]
 
-    def on_mount(self) -> None:
+    def fill(self) -> None:
         """Show the options."""
-        super().on_mount()
-        self._list.show(
+        self.list.show(
             [
                 Item(
                     one.name, 0, [(f" {one.letter}  ", Style(bold=True)), (f"{one.name:<10} {one.help}", Style.null())]
@@ -48,7 +46,6 @@ class Choice(Window[str]):
                 for one in self._options
             ]
         )
-        self._list.focus()
 
     def on_key(self, event: Key) -> None:
         """A letter chooses."""

@@ -6,41 +6,28 @@ from typing import ClassVar
 
 from rich.style import Style
 from textual.binding import BindingType
-from textual.widget import Widget
 
 from tui.aggregate import DEFAULT_FIELDS, FIELDS
 from tui.keys import bindings
 from tui.look import Look
-from tui.screens.window import Window
+from tui.screens.window import ListWindow
 from tui.widgets.outline import Item, Outline
 
 
-class FieldChooser(Window[list[str]]):
+class FieldChooser(ListWindow[list[str]]):
     """Answers with the fields, in the order in which they were chosen."""
 
     BINDINGS: ClassVar[list[BindingType]] = [*bindings("columns")]
 
     def __init__(self, chosen: list[str], look: Look) -> None:
-        super().__init__(
-            "Group by", "space takes or leaves a field, d as at first, enter keeps, esc leaves", small=True
-        )
+        super().__init__("Group by", "space takes or leaves a field, d as at first, enter keeps, esc leaves", look)
         self._chosen = list(chosen)
-        self._list = Outline(look)
+        self.list.styles.height = len(FIELDS)
 
-    def content(self) -> list[Widget]:
-        """A list."""
-        self._list.styles.height = len(FIELDS)
-        return [self._list]
-
-    def on_mount(self) -> None:
-        """Show all fields, those chosen with their place."""
-        super().on_mount()
-        self._fill()
-        self._list.focus()
-
-    def _fill(self) -> None:
+    def fill(self) -> None:
+        """Show what there is to choose from."""
         places = {field: str(place) for place, field in enumerate(self._chosen, 1)}
-        self._list.show(
+        self.list.show(
             [
                 Item(field, 0, [(f"[{places.get(field, ' ')}] {field:<18} ", Style.null()), (help, Style(dim=True))])
                 for field, (help, _) in FIELDS.items()
@@ -49,20 +36,20 @@ class FieldChooser(Window[list[str]]):
 
     def action_take(self) -> None:
         """Take or leave the field under the cursor."""
-        field = str(self._list.cursor)
+        field = str(self.list.cursor)
         if field in self._chosen:
             self._chosen.remove(field)
         else:
             self._chosen.append(field)
-        self._fill()
+        self.fill()
 
     def action_shift(self, places: int) -> None:
         """Move the field under the cursor within the order."""
-        field = str(self._list.cursor)
+        field = str(self.list.cursor)
         if field in self._chosen:
             here = self._chosen.index(field)
             self._chosen.insert(max(0, here + places), self._chosen.pop(here))
-            self._fill()
+            self.fill()
 
     def action_default(self) -> None:
         """As at first."""

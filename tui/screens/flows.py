@@ -6,39 +6,31 @@ those marked. What it wants from the rest (another filter, a question, a window)
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from typing import Any, ClassVar, Final
 
 import numpy as np
-from rich.style import Style
 from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.containers import Horizontal, Vertical
+from textual.containers import Vertical
 from textual.message import Message
 
 from observer.client import State
 from observer.extra import header_fields
 from observer.printer import escape
 from observer.store import Store
-from tui.columns import wrapped
 from tui.config import TIMES
 from tui.feed import Feed
 from tui.filtering import NONE, Filter
 from tui.keys import bindings
 from tui.look import Look
 from tui.matches import AllRows, InTrouble, Matches, PickedRows, Rows, SameConnection, Seek
-from tui.view import FlowView, hex_lines
+from tui.view import FlowView
+from tui.widgets.detail import Detail
 from tui.widgets.flow_table import FlowTable
-from tui.widgets.outline import Item, Outline
+from tui.widgets.outline import Outline
 
-NARROW: Final = 120
-"""Below this width the bytes take the place of the detail instead of standing beside it."""
-HEX_CELLS: Final = 74
-"""Cells that the bytes take beside the detail (app.tcss)."""
-LEAST_VALUE: Final = 24
-"""Cells into which a value of the detail is wrapped at least."""
 SWAP_S: Final = 3.0
 """How long the server may take to send what a pushed filter selects before its ring is shown as it is."""
 
@@ -89,26 +81,16 @@ class FlowsPane(Vertical):
         self.table = FlowTable(self.view, AllRows(self._store), look, why_empty=why_empty, id="table")
         self.table.appear(columns=columns, time=time)
         # Held, not looked up: a tick may still come while the screen is being taken down.
-        self.detail = Outline(look, id="detail")
-        self.bytes = Outline(look, id="hex")
-        self.lower = Horizontal(self.detail, self.bytes, id="lower")
+        self.detail = Detail(look)
 
     def compose(self) -> ComposeResult:
         """Table above, detail and bytes below."""
         yield self.table
-        yield self.lower
-
-    def on_mount(self) -> None:
-        """Start with the table alone."""
-        self.lower.display = False
-        self.bytes.display = False
+        yield self.detail
 
     def on_resize(self) -> None:
-        """Beside each other where there is room."""
-        self.lower.set_class(self.size.width < NARROW, "narrow")
-        self._arrange()
-        if self.lower.display:
-            self._fill_detail()
+        """The detail has the same width."""
+        self.detail.fit(self.size.width)
 
     # -- what is shown ------------------------------------------------------------------------------------------
 
@@ -147,7 +129,7 @@ class FlowsPane(Vertical):
         self._filter = NONE
         self.only = self.needle = ""
         self._waiting_since = 0.0
-        self.lower.display = self.bytes.display = False
+        self.detail.close()
         self.table.following = True
         self.table.marks = set()
         self._store = feed.store
@@ -204,13 +186,12 @@ class FlowsPane(Vertical):
 
     def on_flow_table_chosen(self) -> None:
         """Open the detail."""
-        self.lower.display = True
-        self._arrange()
+        self.detail.open()
         self._fill()
 
     def on_flow_table_moved(self) -> None:
         """Let an open detail follow the cursor."""
-        if self.lower.display:
+        if self.detail.display:
             self._fill()
 
     def on_outline_chosen(self, event: Outline.Chosen) -> None:
@@ -222,67 +203,9 @@ class FlowsPane(Vertical):
         """Nobody else needs to know."""
         event.stop()
 
-    def _arrange(self) -> None:
-        self.detail.display = not (self.bytes.display and self.lower.has_class("narrow"))
-
     def _fill(self) -> None:
-        self._fill_detail()
-        if self.bytes.display:
-            self._fill_bytes()
-
-    def _fill_detail(self) -> None:
-        lines = self.view.detail(self.table.cursor, self.look)
-        key: list[str] = []
-        items = []
-        beside = self.bytes.display and not self.lower.has_class("narrow")
-        width = self.size.width - (HEX_CELLS if beside else 0) - 3  # the signs of branches, the scroll bar
-        for number, line in enumerate(lines):
-            del key[line.depth :]
-            key.append(line.name if line.depth else f"{number if line.name.endswith(' by') else ''}{line.name}")
-            style = Style(bold=not line.depth, dim=bool(line.depth))
-            name = f"{line.name:<12} "
-            value = Style.null()
-            if line.name == "verdict":
-                value = self.look.verdicts.get(line.value.split()[1], value)
-            elif line.name == "denied by":
-                value = self.look.bad
-            first, *more = wrapped(line.value, max(LEAST_VALUE, width - 2 * line.depth - len(name)))
-            items.append(Item((*key, number if line.depth else 0), line.depth, [(name, style), (first, value)]))
-            for part, text in enumerate(more):  # within the branch of its first line
-                items.append(
-                    Item((*key, number, part), line.depth + 1, [(" " * (len(name) - 2), style), (text, value)])
-                )
-        self.detail.show(items, empty="This flow has left the ring.", home=self.detail.cursor is None)
-
-    def _fill_bytes(self) -> None:
-        sequence = self.table.cursor
-        records, extras, _, _ = self._store.take(np.array([sequence], np.int64))
-        packets = getattr(self.feed.source, "packets", None)
-        if packets is None or not len(records):
-            head = extras[0].head if len(extras) and extras[0] is not None else b""
-            empty = "no packets here: this source is a server. Open the capture itself with o or --pcap."
-            self._show_bytes(head, "header section as sent (the packet stays with the server)" if head else empty)
-            return
-        self.bytes.show([], empty="reading the capture ...")
-        record = records[0].copy()
-
-        def read() -> None:
-            found = packets(record, around_ns=int(record["time_ns"]), limit=1)
-            text = f"frame {found[0].number}, {len(found[0].data)} bytes" if found else "the packet was not found"
-            self.app.call_from_thread(self._show_read, sequence, found[0].data if found else b"", text)
-
-        threading.Thread(target=read, name="packets", daemon=True).start()
-
-    def _show_read(self, sequence: int, data: bytes, title: str) -> None:
-        """What was read, if it is still asked for."""
-        if sequence == self.table.cursor and self.bytes.display:
-            self._show_bytes(data, title)
-
-    def _show_bytes(self, data: bytes, title: str) -> None:
-        lines = wrapped(title, max(LEAST_VALUE, min(self.size.width, HEX_CELLS) - 1))
-        items = [Item(-len(lines) + place, 0, [(line, self.look.faint)]) for place, line in enumerate(lines)]
-        items += [Item(place, 0, [(line, Style.null())]) for place, line in enumerate(hex_lines(data))]
-        self.bytes.show(items, home=True)
+        self.detail.look = self.look
+        self.detail.show(self.view, self.table.cursor, self.feed.source)
 
     def focus_first(self) -> None:
         """Give the keys to the table."""
@@ -290,10 +213,10 @@ class FlowsPane(Vertical):
 
     def back(self) -> bool:
         """Close the last thing that was opened; False where nothing is."""
-        if self.bytes.display:
+        if self.detail.bytes.display:
             self.action_hex()
-        elif self.lower.display:
-            self.lower.display = False
+        elif self.detail.display:
+            self.detail.close()
             self.table.focus()
         elif self.only:
             self.only = ""
@@ -308,7 +231,7 @@ class FlowsPane(Vertical):
 
     def action_next_pane(self) -> None:
         """Move the focus on to the next part that is open."""
-        panes = [self.table, *[pane for pane in (self.detail, self.bytes) if self.lower.display and pane.display]]
+        panes = [self.table, *self.detail.parts]
         here = next((place for place, pane in enumerate(panes) if pane.has_focus), 0)
         panes[(here + 1) % len(panes)].focus()
 
@@ -316,14 +239,14 @@ class FlowsPane(Vertical):
         """Open or close the bytes."""
         if self.table.cursor < 0:
             return
-        self.bytes.display = not self.bytes.display
-        if self.bytes.display:
-            self.lower.display = True
+        if not self.detail.bytes.display:
+            self.detail.open(bytes=True)
             self.table.pause()
             self._fill()
-        elif self.bytes.has_focus:
+            return
+        if self.detail.bytes.has_focus:
             self.table.focus()
-        self._arrange()
+        self.detail.close_bytes()
 
     def action_stream(self) -> None:
         """Show the conversation."""

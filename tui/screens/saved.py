@@ -6,7 +6,6 @@ from typing import ClassVar, Final
 
 from rich.style import Style
 from textual.binding import BindingType
-from textual.widget import Widget
 
 from observer.errors import FlowscopeError
 from observer.filters.named import NamedFilters
@@ -14,7 +13,7 @@ from observer.printer import escape
 from tui.columns import fit
 from tui.keys import bindings
 from tui.look import Look
-from tui.screens.window import Window
+from tui.screens.window import ListWindow
 from tui.widgets.outline import Item, Outline
 
 MOST: Final = 14
@@ -23,44 +22,31 @@ NAME: Final = 16
 """Cells of a name at least."""
 
 
-class SavedFilters(Window[str]):
+class SavedFilters(ListWindow[str]):
     """Answers with the text of a filter; the cursor starts on the one that is used now."""
 
     BINDINGS: ClassVar[list[BindingType]] = [*bindings("saved")]
 
     def __init__(self, named: NamedFilters, used: str, look: Look) -> None:
-        super().__init__(
-            "Saved filters", "enter uses it, d forgets one of yours, esc closes; S saves the filter", small=True
-        )
+        super().__init__("Saved filters", "enter uses it, d forgets one of yours, esc closes; S saves the filter", look)
         self._named = named
-        self._look = look
-        self._list = Outline(look)
-        self._list.cursor = named.name_of(used) or None
+        self.list.cursor = named.name_of(used) or None
         self._sure = ""
         """The name that is forgotten by the next d."""
 
-    def content(self) -> list[Widget]:
-        """A list."""
-        return [self._list]
-
-    def on_mount(self) -> None:
-        """Show them all."""
-        super().on_mount()
-        self._fill()
-        self._list.focus()
-
-    def _fill(self) -> None:
+    def fill(self) -> None:
+        """Show what there is to choose from."""
         filters = self._named.filters
         width = max([NAME, *map(len, filters)])
-        self._list.styles.height = min(len(filters), MOST)
-        self._list.show(
+        self.list.styles.height = min(len(filters), MOST)
+        self.list.show(
             [
                 Item(
                     name,
                     0,
                     [
-                        (f"{fit(escape(name), width, ellipsis=self._look.ellipsis)} ", Style(bold=True)),
-                        (f"{'yours' if name in self._named.own else 'ships'}  ", self._look.faint),
+                        (f"{fit(escape(name), width, ellipsis=self.look.ellipsis)} ", Style(bold=True)),
+                        (f"{'yours' if name in self._named.own else 'ships'}  ", self.look.faint),
                         (escape(text), Style.null()),
                     ],
                 )
@@ -70,7 +56,7 @@ class SavedFilters(Window[str]):
 
     def action_forget(self) -> None:
         """Forget the filter under the cursor, if it is asked for twice."""
-        name = str(self._list.cursor)
+        name = str(self.list.cursor)
         try:
             if name in self._named.own and name != self._sure:
                 self._sure = name
@@ -81,7 +67,7 @@ class SavedFilters(Window[str]):
             self.complain(escape(str(error)))
         else:
             self.complain("")
-            self._fill()
+            self.fill()
         self._sure = ""
 
     def on_outline_moved(self, event: Outline.Moved) -> None:

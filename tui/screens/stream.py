@@ -7,43 +7,32 @@ capture, each message's bytes can be opened below it.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
 
 from rich.style import Style
-from textual.widget import Widget
 
 from tui.look import Look
-from tui.screens.window import Window
-from tui.stream import Message, Stream
+from tui.screens.window import ListWindow
+from tui.stream import Stream
 from tui.widgets.outline import Item, Outline
 
 
-class StreamWindow(Window[None]):
+class StreamWindow(ListWindow[None]):
     """One conversation; grows while it goes on."""
 
     def __init__(self, stream: Stream, look: Look) -> None:
-        super().__init__(stream.title, "", small=False)
+        super().__init__(stream.title, "", look, small=False, closed=True)
         self._stream = stream
-        self._look = look
-        self._list = Outline(look, closed=True)
         self._bytes: dict[int, list[str]] = {}
-
-    def content(self) -> list[Widget]:
-        """A list of messages, their bytes in branches."""
-        return [self._list]
 
     def on_mount(self) -> None:
         """Show what was said, and look for more."""
-        super().on_mount()
-        self._fill(self._stream.messages())
-        self._list.focus()
         self.set_interval(0.5, self._look_again)
         if self._stream.packets is not None:
             threading.Thread(target=self._read, name="packets", daemon=True).start()
 
     def _look_again(self) -> None:
         if self._stream.changed():
-            self._fill(self._stream.messages())
+            self.fill()
 
     def _read(self) -> None:
         payloads = self._stream.payloads()
@@ -51,18 +40,19 @@ class StreamWindow(Window[None]):
 
     def _show_bytes(self, payloads: dict[int, list[str]]) -> None:
         self._bytes = payloads
-        self._fill(self._stream.messages())
+        self.fill()
 
-    def _fill(self, messages: Sequence[Message]) -> None:
+    def fill(self) -> None:
+        """Show the messages, their bytes in branches."""
         items = []
-        for one in messages:
-            style = self._look.verdicts.get(one.verdict, Style.null())
+        for one in self._stream.messages():
+            style = self.look.verdicts.get(one.verdict, Style.null())
             arrow = "-->" if one.from_client else "<--"
             latency = f" {one.latency:>8}" if one.latency else " " * 9
             pieces = [
-                (f"{one.time} ", self._look.faint),
+                (f"{one.time} ", self.look.faint),
                 (f"{arrow} ", Style(bold=True)),
-                (f"{self._look.signs.get(one.verdict, '?')}", style),
+                (f"{self.look.signs.get(one.verdict, '?')}", style),
                 (f"{latency}  ", Style.null()),
                 (one.text, Style(bold=one.from_client)),
             ]
@@ -70,7 +60,7 @@ class StreamWindow(Window[None]):
             # The bytes hold the header section too, where there are any.
             for number, line in enumerate(self._bytes.get(one.sequence) or one.lines):
                 items.append(Item((one.sequence, number), 1, [(line, Style.null())]))
-        self._list.show(items, empty="this connection has left the ring")
+        self.list.show(items, empty="this connection has left the ring")
         self._hint.update(f"{self._stream.note}; right opens a message, left closes it; esc closes")
 
     def on_outline_chosen(self, event: Outline.Chosen) -> None:

@@ -12,6 +12,8 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from tui.keys import bindings
+from tui.look import Look
+from tui.widgets.outline import Outline
 
 T = TypeVar("T")
 
@@ -52,3 +54,25 @@ class Window(ModalScreen[T], Generic[T]):
     def action_close(self) -> None:
         """Close without an answer."""
         self.dismiss(None)
+
+
+class ListWindow(Window[T], Generic[T]):
+    """A window with a list, which has the keys."""
+
+    def __init__(self, title: str, hint: str, look: Look, *, small: bool = True, closed: bool = False) -> None:
+        super().__init__(title, hint, small=small)
+        self.look = look
+        self.list = Outline(look, closed=closed)
+
+    def content(self) -> list[Widget]:
+        """The list."""
+        return [self.list]
+
+    def on_mount(self) -> None:
+        """Fill it; what every window does here comes after this, by Textual itself."""
+        self.fill()
+        self.list.focus()
+
+    def fill(self) -> None:
+        """Show what there is to choose from."""
+        raise NotImplementedError

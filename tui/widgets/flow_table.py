@@ -22,20 +22,13 @@ from tui.columns import GUTTER, Column, fit, layout
 from tui.keys import bindings
 from tui.look import Look
 from tui.matches import Rows
-from tui.view import FlowView, Row, clock, delta
+from tui.view import FlowView
+from tui.widgets.flow_lines import NARROW, FlowLines
 
 SIDEWAYS: Final = 120
 """Cells by which the table gets wider once it is scrolled sideways."""
 STRIPS_KEPT: Final = 512
 """Drawn lines that are kept: while the tail moves, most lines only change their place."""
-NARROW: Final = 100
-"""Below this width the ports of clients, which say little, give their room to the names."""
-MIDDLE: Final = ("source", "destination", "node", "policy")
-"""Cells that are cut in the middle: both ends of a pod's name tell something."""
-
-
-_HERE: Final = Style(underline=True, bold=True)
-_PLAIN: Final = Style.null()
 
 
 class FlowTable(ScrollView, can_focus=True):
@@ -67,11 +60,9 @@ class FlowTable(ScrollView, can_focus=True):
         self.new = 0
         """Rows that came since it stopped following."""
         self.marks: set[int] = set()
-        self._look = look
-        self._time = "utc"
+        self.lines = FlowLines(look)
+        """How flows are drawn."""
         self._chosen: tuple[str, ...] = ()
-        self._needle = ""
-        self._sideways = 0
         self._why_empty = why_empty
         self._strips: dict[int, Strip] = {}
         self._base = self._under = Style.null()
@@ -104,10 +95,11 @@ class FlowTable(ScrollView, can_focus=True):
         needle: str | None = None,
     ) -> None:
         """Change how rows look: theme, how times are written, which columns, what is highlighted."""
-        self._look = self._look if look is None else look
-        self._time = self._time if time is None else time
+        lines = self.lines
+        lines.look = lines.look if look is None else look
+        lines.time = lines.time if time is None else time
+        lines.needle = lines.needle if needle is None else needle.lower()
         self._chosen = self._chosen if columns is None else tuple(columns)
-        self._needle = self._needle if needle is None else needle.lower()
         self.redraw()
 
     def redraw(self) -> None:
@@ -136,7 +128,7 @@ class FlowTable(ScrollView, can_focus=True):
 
     def shown_columns(self) -> list[tuple[Column, int]]:
         """The columns of this width, each with its width."""
-        key = (self.scrollable_content_region.width + (SIDEWAYS if self._sideways else 0), self._chosen)
+        key = (self.scrollable_content_region.width + (SIDEWAYS if self.lines.sideways else 0), self._chosen)
         if key != self._columns_for:
             self._columns, self._columns_for = layout(*key), key
             self._strips.clear()
@@ -150,21 +142,9 @@ class FlowTable(ScrollView, can_focus=True):
     def text(self, sequence: int) -> str:
         """The line of a flow as text."""
         row = self.view.row(sequence)
-        return (
-            "" if row is None else "  ".join(filter(None, (self.cell(row, c.field) for c, _ in self.shown_columns())))
-        )
-
-    def cell(self, row: Row, field: str, before: Row | None = None) -> str:
-        """What stands in one cell."""
-        if field == "time":
-            if self._time == "delta":
-                return delta(row.time_ns - before.time_ns) if before is not None else delta(0)
-            return clock(row.time_ns, local=self._time == "local")
-        if field == "verdict":
-            return f"{self._look.signs.get(row.verdict, '?')} {row.verdict}"
-        if field == "source" and self.size.width < NARROW:
-            return without_port(row.source)
-        return str(getattr(row, field))
+        if row is None:
+            return ""
+        return "  ".join(filter(None, (self.lines.cell(row, column.field) for column, _ in self.shown_columns())))
 
     def render_lines(self, crop: Region) -> list[Strip]:
         """See Widget; the styles are asked for once a paint, not once a line: that took a third of it."""
@@ -176,15 +156,16 @@ class FlowTable(ScrollView, can_focus=True):
     def render_line(self, y: int) -> Strip:
         """One line of the screen: the header, or the flow that the scroll position puts there."""
         width = self.scrollable_content_region.width
+        columns = self.shown_columns()
         if y == 0:
-            return self._header(width)
+            style = self.get_component_rich_style("flow-table--header")
+            return self.lines.header(columns, width, style, self.column if self.has_focus else "")
         place = self.scroll_offset.y + y - 1
         if place >= len(self.rows):
             if y == 2 and not len(self.rows):
-                why = fit("  " + self._why_empty(), width, ellipsis=self._look.ellipsis)
-                return Strip([Segment(why, self._base + self._look.faint)], width)
+                why = fit("  " + self._why_empty(), width, ellipsis=self.lines.look.ellipsis)
+                return Strip([Segment(why, self._base + self.lines.look.faint)], width)
             return Strip.blank(width, self._base)
-        columns = self.shown_columns()
         sequence = self.rows.at(place)
         if sequence != self.cursor:
             strip = self._strips.get(sequence)
@@ -193,70 +174,23 @@ class FlowTable(ScrollView, can_focus=True):
         row = self.view.row(sequence)
         if row is None:
             return Strip.blank(width, self._base)
-        before = self.view.row(self.rows.at(place - 1)) if self._time == "delta" and place else None
-        strip = self._line(sequence, row, before, columns, width)
-        if sequence != self.cursor and self._time != "delta":
+        delta = self.lines.time == "delta"
+        before = self.view.row(self.rows.at(place - 1)) if delta and place else None
+        chosen = sequence == self.cursor
+        strip = self.lines.line(
+            row,
+            before,
+            columns,
+            width,
+            self._under if chosen else self._base,
+            chosen=self.column if chosen else "",
+            marked=sequence in self.marks,
+        )
+        if not chosen and not delta:
             if len(self._strips) >= STRIPS_KEPT:
                 self._strips.clear()
             self._strips[sequence] = strip
         return strip
-
-    def _header(self, width: int) -> Strip:
-        style = self.get_component_rich_style("flow-table--header")
-        pieces = [(" " * GUTTER, style)]
-        for column, size in self.shown_columns():
-            here = style + Style(reverse=True) if column.field == self.column and self.has_focus else style
-            pieces += [(fit(column.title, size, ellipsis=""), here), (" ", style)]
-        return self._strip(pieces, width, style)
-
-    def _line(
-        self, sequence: int, row: Row, before: Row | None, columns: Sequence[tuple[Column, int]], width: int
-    ) -> Strip:
-        look = self._look
-        chosen = sequence == self.cursor
-        base = self._under if chosen else self._base
-        pieces = [(look.mark, base + look.odd)] if sequence in self.marks else [(" " * GUTTER, base)]
-        for column, size in columns:
-            field = column.field
-            style = base
-            if chosen:
-                if field == self.column:
-                    style = base + _HERE
-            elif field == "verdict":
-                style = base + look.verdicts.get(row.verdict, _PLAIN)
-            text = fit(self.cell(row, field, before), size, middle=field in MIDDLE, ellipsis=look.ellipsis)
-            if self._needle and self._needle in text.lower():
-                pieces += self._highlighted(text, style)
-            else:
-                pieces.append((text, style))
-            pieces.append((" ", base))
-        return self._strip(pieces, width, base)
-
-    def _highlighted(self, text: str, style: Style) -> list[tuple[str, Style]]:
-        """The text, with what is searched for standing out."""
-        out, start, lower, size = [], 0, text.lower(), len(self._needle)
-        while len(lower) == len(text) and (found := lower.find(self._needle, start)) >= 0:
-            out += [(text[start:found], style), (text[found : found + size], style + self._look.found)]
-            start = found + size
-        return [*out, (text[start:], style)]
-
-    def _strip(self, pieces: Sequence[tuple[str, Style]], width: int, base: Style) -> Strip:
-        """Pieces as a strip of exactly `width` cells; neighbours of one style become one: fewer bytes to a terminal."""
-        segments: list[Segment] = []
-        texts: list[str] = []
-        last = pieces[0][1]
-        for text, style in pieces:
-            if style is not last:
-                segments.append(Segment("".join(texts), last))
-                texts, last = [], style
-            texts.append(text)
-        segments.append(Segment("".join(texts), last))
-        # Every cell was fitted, so the length is known: to measure it took a quarter of a paint.
-        length = GUTTER + sum(size + 1 for _, size in self._columns)
-        strip = Strip(segments, length)
-        if self._sideways:
-            strip = strip.crop(self._sideways, self._sideways + width)
-        return strip.adjust_cell_length(width, base)
 
     # -- moving -------------------------------------------------------------------------------------------------
 
@@ -320,24 +254,25 @@ class FlowTable(ScrollView, can_focus=True):
         here = fields.index(self.column) if self.column in fields else 0
         here = min(max(here + columns, 0), len(fields) - 1)
         self.column = fields[here]
-        if self._sideways:
+        if self.lines.sideways:
             start = GUTTER + sum(size + 1 for _, size in shown[:here])
             width = self.scrollable_content_region.width
-            self._sideways = min(max(self._sideways, start + shown[here][1] - width), start, SIDEWAYS)
+            self.lines.sideways = min(max(self.lines.sideways, start + shown[here][1] - width), start, SIDEWAYS)
         self.redraw()
 
     def action_sideways(self, cells: int) -> None:
         """Scroll sideways: the table gets wider, so that more of long cells is seen."""
-        self._sideways = min(max(self._sideways + cells, 0), SIDEWAYS)
+        self.lines.sideways = min(max(self.lines.sideways + cells, 0), SIDEWAYS)
         self.redraw()
 
     def on_mount(self) -> None:
         """The scroll bar's signs are the look's."""
-        self.vertical_scrollbar.renderer = self._look.scroll_bar  # type: ignore[misc]
+        self.vertical_scrollbar.renderer = self.lines.look.scroll_bar  # type: ignore[misc]
 
     def on_resize(self) -> None:
         """Keep the cursor on the screen when the detail opens or the terminal changes."""
         self._strips.clear()
+        self.lines.narrow = self.size.width < NARROW
         self._measure()
         self._show_cursor()
 
@@ -351,7 +286,7 @@ class FlowTable(ScrollView, can_focus=True):
 
     def on_click(self, event: Click) -> None:
         """Move both cursors to the cell; on the cursor's own row, open its detail."""
-        x = event.x + self._sideways - GUTTER
+        x = event.x + self.lines.sideways - GUTTER
         for column, size in self.shown_columns():
             if 0 <= x <= size:
                 self.column = column.field
@@ -407,9 +342,3 @@ class FlowTable(ScrollView, can_focus=True):
             # The header hides one line of what the scroll position shows.
             region = Region(0, self.rows.row(self.cursor), 1, 2)
             self.scroll_to_region(region, animate=False, force=True, x_axis=False)
-
-
-def without_port(host: str) -> str:
-    """A host without the port behind it; an IPv6 address has colons of its own, and brackets if a port follows."""
-    name, colon, port = host.rpartition(":")
-    return name if colon and port.isdigit() and (":" not in name or name.endswith("]")) else host
