@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from observer.api import flow_pb2
-from observer.filters.language import joined, quoted, term
+from observer.filters.language import joined
+from observer.filters.tree import quoted, term
 from observer.printer import escape
 from observer.record import Direction, HttpMethod, L7Kind, Present, Protocol, Verdict
 from observer.store import Sequences, Store

@@ -14,18 +14,9 @@ from observer.api import flow_pb2
 from observer.filters.expression import Expression
 from observer.filters.fields import PROTOCOLS
 from observer.filters.fields import VERDICTS as ALL_VERDICTS
-from observer.filters.language import (
-    EVERYTHING,
-    And,
-    Node,
-    Word,
-    joined,
-    parse,
-    quoted,
-    term,
-    text_of,
-)
-from observer.filters.language import Condition as Test
+from observer.filters.language import joined, parse
+from observer.filters.tree import EVERYTHING, And, Node, Word, quoted, term, text_of
+from observer.filters.tree import Condition as Test
 from observer.printer import flow_type
 from observer.record import EventType
 from tui.matches import Condition

@@ -19,21 +19,10 @@ from observer.filters.endpoint import SIDES
 from observer.filters.fields import Field, Kind
 from observer.filters.flowfilter import compile_filters
 from observer.filters.index import Bounds, Exact, Judged, Mask, all_of, certain
-from observer.filters.language import (
-    EVERYTHING,
-    And,
-    Condition,
-    Node,
-    Not,
-    Or,
-    Pattern,
-    Value,
-    Word,
-    parse,
-    text_of,
-)
+from observer.filters.language import parse
 from observer.filters.pushdown import POSITIVE, Split, filters_of, is_theirs, placed, split
 from observer.filters.summary_reading import SUMMARY
+from observer.filters.tree import EVERYTHING, And, Condition, Node, Not, Or, Pattern, Value, Word, text_of
 from observer.store import Columns
 
 _COMPARISONS: Final[dict[str, Callable[[Any, Any], Any]]] = {

@@ -1,8 +1,8 @@
-"""The filter language: the text that `observe` and the TUI take, to a tree and back.
+"""The filter language: the text that `observe` and the TUI take, to a tree.
 
     dns and not to-namespace=kube-system or http.status=5xx and latency>20ms
 
-A text enters, a tree of tests leaves; FilterError says what was expected, and where. `text_of` is the way back. Values
+A text enters, a tree of tests leaves; FilterError says what was expected, and where. tree.py has the way back. Values
 are read by the compiler (expression.py), not here. No text that a stranger writes can nest, grow or run without bound.
 """
 
@@ -12,11 +12,26 @@ import difflib
 import enum
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Final, NoReturn, TypeAlias
+from dataclasses import dataclass
+from typing import Final, NoReturn
 
 from observer.errors import FilterError
-from observer.filters.fields import FIELDS, PROTOCOLS, Field, whole
+from observer.filters.fields import FIELDS, PROTOCOLS
+from observer.filters.tree import (
+    EVERYTHING,
+    KEYWORDS,
+    And,
+    Condition,
+    Node,
+    Not,
+    Or,
+    Pattern,
+    Value,
+    Word,
+    escaped,
+    shown,
+    text_of,
+)
 
 MAX_LENGTH: Final = 4_096
 """Characters of a text."""
@@ -28,79 +43,10 @@ MAX_TESTS: Final = 256
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
 _OPERATOR: Final = re.compile(r"!=|!~|==|=|~|<=|<|>=|>")
 _BARE: Final = re.compile(r"""(?:(?!&&|\|\||![=~])[^\s()"=~<>,])+""")
-_SAFE_WORD: Final = re.compile(r"[A-Za-z0-9_.:@%+-][A-Za-z0-9_.:/@%+-]*")
-_SAFE_VALUE: Final = re.compile(r"[A-Za-z0-9_.:/@%+^$\\-][A-Za-z0-9_.:/@%+=^$\\{}-]*")
 _AND: Final = ("and", "&&")
 _OR: Final = ("or", "||")
-KEYWORDS: Final = ("and", "or", "not", "in")
 _SHORT_ESCAPES: Final = {"x": 2, "u": 4, "U": 8}
 SUGGESTION_CUTOFF: Final = 0.6
-
-
-@dataclass(frozen=True, slots=True)
-class Value:
-    """One value of a test; a glob is a bare one with `*` or `?` where those are ours."""
-
-    text: str
-    glob: bool = False
-    position: int = field(default=0, compare=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """One field against its values: `name` is what the field was called, which tells its side."""
-
-    name: str
-    operator: str
-    values: tuple[Value, ...]
-    position: int = field(default=0, compare=False)
-
-    @property
-    def field(self) -> Field:
-        """The field of that name."""
-        return FIELDS[self.name][0]
-
-    @property
-    def side(self) -> str:
-        """The end that is meant: "source", "destination", or empty."""
-        return FIELDS[self.name][1]
-
-
-@dataclass(frozen=True, slots=True)
-class Word:
-    """Text that pod, address, domain name or summary must hold, in any case."""
-
-    text: str
-    position: int = field(default=0, compare=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Pattern:
-    """A regular expression that must find something in one of them."""
-
-    text: str
-    position: int = field(default=0, compare=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Not:
-    """What the part does not match."""
-
-    part: Node
-
-
-@dataclass(frozen=True, slots=True)
-class And:
-    """What all parts match; of none, everything."""
-
-    parts: tuple[Node, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Or:
-    """What any part matches."""
-
-    parts: tuple[Node, ...]
 
 
 class Expected(enum.Enum):
@@ -122,10 +68,6 @@ class Slot:
     operator: str = ""
 
 
-Node: TypeAlias = Condition | Word | Pattern | Not | And | Or
-EVERYTHING: Final = And()
-
-
 class IncompleteError(FilterError):
     """The text ends too early: what was typed so far is no mistake."""
 
@@ -137,7 +79,7 @@ def parse(text: str) -> Node:
     for position, character in enumerate(text):
         if not character.isprintable() and character not in " \t\r\n":
             what = f"the character U+{ord(character):04X}"
-            raise FilterError(f"{what} cannot stand in a filter; in quotes write {_escaped(character)}", position)
+            raise FilterError(f"{what} cannot stand in a filter; in quotes write {escaped(character)}", position)
     return _Parser(text).whole()
 
 
@@ -149,12 +91,6 @@ def last_slot(text: str) -> tuple[Slot, FilterError | None]:
     except FilterError as error:
         return parser.slot, error
     return parser.slot, None
-
-
-def shown(text: str, most: int = 64) -> str:
-    """A text for a message: in printable characters, and not too many."""
-    printable = "".join([each if each.isprintable() else _escaped(each) for each in text[:most]])
-    return printable + ("..." if len(text) > most else "")
 
 
 class _Parser:
@@ -410,77 +346,6 @@ class _Parser:
         self._at = at + 1
         self._skip()
         return "".join(out)
-
-
-def text_of(node: Node) -> str:
-    """The text of a tree, which reads as the same tree."""
-    match node:
-        case And(()):
-            return ""
-        case And(parts):
-            return " and ".join([_within(part, (And, Or)) for part in parts])
-        case Or(parts):
-            return " or ".join([_within(part, (Or,)) for part in parts])
-        case Not(part):
-            return f"not {_within(part, (And, Or))}"
-        case Word(text):
-            lower = text.lower()
-            bare = (
-                _SAFE_WORD.fullmatch(text) and lower not in KEYWORDS and lower not in FIELDS and lower not in PROTOCOLS
-            )
-            return text if bare else quoted(text)
-        case Pattern(text):
-            return f"/{_slashed(text)}/"
-        case Condition(name, "in", values):
-            return f"{name} in ({', '.join(map(value_text, values))})"
-        case Condition(name, operator, (value,)):
-            if name == "protocol" and operator == "=" and value.text in PROTOCOLS:
-                return value.text
-            text = value_text(value)
-            return f"{name}{operator} {text}" if text.startswith(("=", "~")) else f"{name}{operator}{text}"
-    raise AssertionError(node)
-
-
-def _within(node: Node, weaker: tuple[type, ...]) -> str:
-    text = text_of(node)
-    return f"({text})" if isinstance(node, weaker) else text
-
-
-def value_text(value: Value) -> str:
-    """A value as it stands in a text: quoted where it needs to be."""
-    plain = value.glob or (_SAFE_VALUE.fullmatch(value.text) is not None)
-    return value.text if plain else quoted(value.text)
-
-
-def _slashed(pattern: str) -> str:
-    """A pattern with its slashes escaped."""
-    return re.sub(r"\\.|/", lambda found: r"\/" if found[0] == "/" else found[0], pattern, flags=re.DOTALL)
-
-
-def quoted(text: str) -> str:
-    """A text in quotes, in printable characters."""
-    return '"' + "".join([_escaped(character) for character in text]) + '"'
-
-
-def _escaped(character: str) -> str:
-    if character in '"\\':
-        return f"\\{character}"
-    if character.isprintable():
-        return character
-    code = ord(character)
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
-
-
-def term(name: str, value: str) -> str:
-    """The test that a field is this very value, quoted as it needs to be: `to-pod=shop/cart`, `http.path="^/a b$"`.
-
-    A pod and a service are beginnings of names, as in Hubble. Where Hubble's `=` cannot say it, an expression does.
-    """
-    known, _ = FIELDS[name]
-    literal = known.literal(value)
-    if literal is None:
-        return text_of(Condition(name, "~", (Value(whole(value)),)))
-    return text_of(Condition(name, "=", (Value(literal),)))
 
 
 def joined(texts: Sequence[str]) -> str:

@@ -18,8 +18,9 @@ from typing import Any, Final
 
 from observer.errors import ConfigError, FilterError
 from observer.filters.expression import Expression
-from observer.filters.language import parse, text_of
+from observer.filters.language import parse
 from observer.filters.saved import MAX_FILE, config_directory, replace_file
+from observer.filters.tree import text_of
 
 MAX_NAME: Final = 64
 """Characters of a name."""

@@ -15,7 +15,7 @@ from observer.api import flow_pb2
 from observer.errors import FilterError
 from observer.filters.endpoint import DEFAULT_NAMESPACE, SIDES
 from observer.filters.fields import Kind
-from observer.filters.language import And, Condition, Node, Not, Or, Value, shown
+from observer.filters.tree import And, Condition, Node, Not, Or, Value, shown
 from observer.record import EventType
 
 T = TypeVar("T")

@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from observer.filters.language import parse, text_of
+from observer.filters.language import parse
+from observer.filters.tree import text_of
 
 MAX_ENTRIES: Final = 500
 """Filters that the history keeps."""

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from observer.filters import complete as module
-from observer.filters.complete import LIVE, State, check, complete
+from observer.filters import live
+from observer.filters.complete import State, check, complete
 from observer.filters.fields import FIELDS, TABLE, values_of
 from observer.filters.language import MAX_LENGTH, parse
 from observer.record import L7Kind, empty, pack_text
@@ -94,7 +95,7 @@ def test_values_come_most_frequent_first_and_are_quoted():
 
 
 def test_only_the_newest_rows_are_read_for_strings(monkeypatch):
-    monkeypatch.setattr(module, "NEWEST", 4)
+    monkeypatch.setattr(live, "NEWEST", 4)
     found = complete("dns.query=", 10, shop_of({"old.": 9, "new.": 4}))
     assert [(item.text, item.count) for item in found.items] == [(r"^new\.$", 4)]
 
@@ -112,18 +113,18 @@ def test_an_empty_store_offers_what_the_table_knows():
 
 def test_every_field_has_values_to_offer_or_none_that_anybody_would_choose_from():
     silent = {"node-label", "http.header", "snat-ip", "interface", "uuid", "trace-id", "ip-trace-id"}
-    assert {field.name for field in TABLE if field.name not in LIVE and not field.choices} == silent
-    assert set(LIVE) <= {field.name for field in TABLE}
+    assert {field.name for field in TABLE if field.name not in live.LIVE and not field.choices} == silent
+    assert set(live.LIVE) <= {field.name for field in TABLE}
 
 
-@pytest.mark.parametrize("name", [name for name in LIVE if name not in ("type", "ip", "identity")])
+@pytest.mark.parametrize("name", [name for name in live.LIVE if name not in ("type", "ip", "identity")])
 def test_live_values_are_those_of_the_flows(name):
     store = store_of(Random(11), 300, 300)
     store._hot["flags"][:] &= ~np.uint32(4)
     known, _ = FIELDS[name]
     flows = [flow for flow in flows_of(store) if flow.uuid != "elsewhere"]
     for side in ("source", "destination") if known.sided else ("",):
-        counted = LIVE[name](store, side)
+        counted = live.LIVE[name](store, side)
         label = {"source": "from-", "destination": "to-", "": ""}[side] + name
         told: Counter[str] = Counter()
         for flow in flows:

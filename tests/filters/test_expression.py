@@ -12,8 +12,9 @@ from observer.filters import readings, summary_reading
 from observer.filters.expression import Expression
 from observer.filters.fields import FIELDS, values_of
 from observer.filters.flowfilter import compile_filters
-from observer.filters.language import EVERYTHING, Condition, Pattern, Value, Word, parse, term, text_of
+from observer.filters.language import parse
 from observer.filters.pushdown import MAX_PUSHED
+from observer.filters.tree import EVERYTHING, Condition, Pattern, Value, Word, term, text_of
 from observer.record import L7Kind, empty
 from observer.store import Store
 from tests.filters.flows import store_of

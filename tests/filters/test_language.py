@@ -7,21 +7,8 @@ from hypothesis import strategies as st
 from observer.errors import FilterError
 from observer.filters import language
 from observer.filters.fields import FIELDS, TABLE, whole
-from observer.filters.language import (
-    EVERYTHING,
-    And,
-    Condition,
-    IncompleteError,
-    Not,
-    Or,
-    Pattern,
-    Value,
-    Word,
-    joined,
-    parse,
-    term,
-    text_of,
-)
+from observer.filters.language import IncompleteError, joined, parse
+from observer.filters.tree import EVERYTHING, And, Condition, Not, Or, Pattern, Value, Word, term, text_of
 from tests.filters.trees import some_tree
 
 

@@ -9,9 +9,9 @@ import pytest
 
 from observer.errors import ConfigError
 from observer.filters.expression import Expression
-from observer.filters.language import EVERYTHING
 from observer.filters.named import MAX_NAME, SHIPPED, NamedFilters, check_name
 from observer.filters.saved import MAX_FILE
+from observer.filters.tree import EVERYTHING
 
 
 @pytest.mark.parametrize("text", SHIPPED.values(), ids=SHIPPED)

@@ -3,7 +3,7 @@
 from random import Random
 
 from observer.filters.fields import FIELDS, Kind
-from observer.filters.language import And, Condition, Node, Not, Or, Pattern, Value, Word
+from observer.filters.tree import And, Condition, Node, Not, Or, Pattern, Value, Word
 from tests.filters.flows import TEXTS, TRACE
 
 WORDS = [

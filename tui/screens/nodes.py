@@ -10,7 +10,7 @@ from rich.style import Style
 
 from observer.client import Node, Source
 from observer.errors import FlowscopeError
-from observer.filters.language import term
+from observer.filters.tree import term
 from observer.printer import escape
 from tui import aggregate
 from tui.aggregate import Shown
