@@ -348,11 +348,13 @@ class FlowsPane(Vertical):
         if not self.needle:
             self.action_search()
             return
-        self._look_for(self._needle_condition, direction, self.table.cursor, f"no further flow with {self.needle!r}")
+        failed = f"no flow {_where(direction, 'N', 'n')} has {self.needle!r}"
+        self._look_for(self._needle_condition, direction, self.table.cursor, failed)
 
     def action_trouble(self, direction: int) -> None:
         """Go to the next drop or error."""
-        self._look_for(InTrouble(), direction, self.table.cursor, "no further drop or error")
+        failed = f"no drop or error {_where(direction, 'E', 'e')}"
+        self._look_for(InTrouble(), direction, self.table.cursor, failed)
 
     def _look_for(self, condition: Any, direction: int, start: int, failed: str) -> None:
         if self.table.cursor < 0:
@@ -380,6 +382,11 @@ class FlowsPane(Vertical):
         """The HTTP header fields of the flow under the cursor, as sent."""
         _, extras, _, _ = self._store.take(np.array([self.table.cursor], np.int64))
         return header_fields(extras[0].head) if extras and extras[0] is not None else []
+
+
+def _where(direction: int, back: str, on: str) -> str:
+    """Where nothing was found, and the key that looks the other way."""
+    return f"below ({back} looks above)" if direction > 0 else f"above ({on} looks below)"
 
 
 def counterpart(store: Store, sequence: int, other: Store) -> int:
