@@ -51,7 +51,7 @@ async def play(app, pilot, keys):
     if app.flows.detail.bytes.display:
         await until(pilot, lambda: any("frame " in line for line in screen(app)))
     if "f" in keys:
-        await until(pilot, lambda: any("HTTP/1.1" in line for line in screen(app)))
+        await until(pilot, lambda: any(re.search(r"[A-Z] /\S* HTTP/1.1", line) for line in screen(app)))
     await pilot.pause(0.2)
 
 
