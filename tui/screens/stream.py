@@ -23,12 +23,11 @@ class StreamWindow(ListWindow[None]):
         super().__init__(stream.title, "", look, small=False, closed=True)
         self._stream = stream
         self._bytes: dict[int, list[str]] = {}
+        self._asked = False
 
     def on_mount(self) -> None:
-        """Show what was said, and look for more."""
+        """Look for more from time to time."""
         self.set_interval(0.5, self._look_again)
-        if self._stream.packets is not None:
-            threading.Thread(target=self._read, name="packets", daemon=True).start()
 
     def _look_again(self) -> None:
         if self._stream.changed():
@@ -45,7 +44,11 @@ class StreamWindow(ListWindow[None]):
     def fill(self) -> None:
         """Show the messages, their bytes in branches."""
         items = []
-        for one in self._stream.messages():
+        messages = self._stream.messages()
+        if self._stream.packets is not None and not self._asked:
+            self._asked = True  # once it is known which messages there are
+            threading.Thread(target=self._read, name="packets", daemon=True).start()
+        for one in messages:
             style = self.look.verdicts.get(one.verdict, Style.null())
             arrow = "-->" if one.from_client else "<--"
             latency = f" {one.latency:>8}" if one.latency else " " * 9
