@@ -11,7 +11,8 @@
 #include "packet.h"
 #include "policy.h"
 
-#define HTTP_WORDS 4		/* looked at in one round of the scan */
+#define HTTP_WORDS 4		/* looked at for the end of a line, before it is tried again */
+#define HTTP_LINES 4		/* looked for in one round of the scan */
 #define HTTP_STEPS 8192		/* messages and octets between chunks read in one packet */
 #define HTTP_WAITING 256	/* pairing.PENDING_LIMIT */
 #define HTTP_METHOD_MAX 32	/* http1_head.METHOD_LIMIT */
@@ -73,7 +74,9 @@ struct http_head {
 	__u8 codings;
 	__u8 was_control; /* the line before was one of these: if this one continues it, user space reads it */
 	__u8 is_odd;	  /* user space has to read this head */
-	__u8 pad[2];
+	__u8 is_chunked;
+	__u8 pad;
+	__u64 body; /* its length, if the head tells it */
 };
 
 struct {
@@ -207,10 +210,9 @@ static __always_inline void http_line(const struct scratch *s, struct http_head 
 	}
 }
 
-/* Go on to the next line end, eight octets at a time; some at once, because each round costs a call. */
-static long http_scan(__u32 index, void *data)
+/* Go on to the next line end, eight octets at a time; 1 where there is nothing more to look for. */
+static __always_inline int http_scan_line(struct http_context *context)
 {
-	struct http_context *context = data;
 	struct http_head *h = context->head;
 	struct scratch *s = context->s;
 	__u32 at = h->at, line = h->line;
@@ -243,6 +245,16 @@ static long http_scan(__u32 index, void *data)
 		return 1;
 	}
 	http_line(s, h, line, at);
+	return 0;
+}
+
+/* Some lines at once, because each round costs a call. */
+static long http_scan(__u32 index, void *context)
+{
+	for (int lines = 0; lines < HTTP_LINES; lines++) {
+		if (http_scan_line(context))
+			return 1;
+	}
 	return 0;
 }
 
@@ -300,9 +312,13 @@ static __always_inline int http_is_token(__u8 octet)
 	}
 }
 
-/* Any other method (RFC 9110, 5.6.2 and 9.1): its length, 0 if it is none. */
-static __noinline __u32 http_other_method(const struct scratch *s, __u32 at)
+/* Any other method (RFC 9110, 5.6.2 and 9.1): its length, 0 if it is none. Global, so that the verifier reads it once. */
+__noinline int http_other_method(__u32 at)
 {
+	struct scratch *s = scratch();
+
+	if (!s)
+		return 0;
 	for (__u32 size = 0; size <= HTTP_METHOD_MAX; size++) {
 		__u8 octet = http_octet(s, at + size);
 
@@ -324,7 +340,7 @@ static __always_inline int http_request_line(const struct scratch *s, struct htt
 		end--;
 	h->number = http_known_method(http_word(s, at), &size);
 	if (!h->number) {
-		size = http_other_method(s, at);
+		size = http_other_method(at);
 		h->number = METHOD_OTHER;
 	}
 	if (!size || end - at < size + 11 || end - at > PAYLOAD_SIZE)
@@ -402,13 +418,18 @@ static __always_inline int http_digits(const struct scratch *s, const struct spa
 	return 1;
 }
 
-/* Where the body ends, as far as the head says: `is_chunked`, or `length` if there is one. 0: user space decides. */
-static __noinline int http_framing(const struct scratch *s, struct http_head *h, int *is_chunked, __u64 *length)
+/* Where the body ends, as far as the head says: head.is_chunked, or head.body if there is a length. 0: user space
+ * decides. Global, so that the verifier reads it once. */
+__noinline int http_framing(void)
 {
+	struct scratch *s = scratch();
+	struct http_head *h = http_head();
 	struct span value;
 
-	*is_chunked = 0;
-	*length = 0;
+	if (!s || !h)
+		return 0;
+	h->is_chunked = 0;
+	h->body = 0;
 	if (h->hosts > 1 || h->lengths > 1 || h->codings > 1 || h->lengths + h->codings > 1)
 		return 0;
 	if (h->hosts && !http_strip(s, &h->host))
@@ -419,11 +440,11 @@ static __noinline int http_framing(const struct scratch *s, struct http_head *h,
 		    ((http_word(s, value.at) | HTTP_SMALL) & HTTP_SEVEN) !=
 			    HTTP_LETTERS('c', 'h', 'u', 'n', 'k', 'e', 'd', 0))
 			return 0;
-		*is_chunked = 1;
+		h->is_chunked = 1;
 	}
 	if (h->lengths) {
 		value = h->length;
-		return http_strip(s, &value) && http_digits(s, &value, length);
+		return http_strip(s, &value) && http_digits(s, &value, &h->body);
 	}
 	return 1;
 }
@@ -476,13 +497,11 @@ __noinline int http_request(struct connection *c)
 	struct flow_record *record;
 	struct direction *d;
 	const __u8 *text;
-	int is_chunked;
-	__u64 length;
 	__u32 size;
 
 	if (!c || !s || !h)
 		return READ_HAND_OVER;
-	if (h->is_odd || !http_request_line(s, h) || !http_framing(s, h, &is_chunked, &length))
+	if (h->is_odd || !http_request_line(s, h) || !http_framing())
 		return READ_HAND_OVER;
 	/* Forms of targets that say more than a path (RFC 9112, 3.2), and tunnels. */
 	if (h->number == METHOD_CONNECT || (http_octet(s, h->target.at) != '/' && http_octet(s, h->target.at) != '*'))
@@ -512,9 +531,9 @@ __noinline int http_request(struct connection *c)
 		policy_http(&s->request, &c->decision, &s->judgement);
 	}
 	d = &c->directions[CLIENT];
-	d->parser[HTTP_STATE] = is_chunked ? HTTP_SIZE : HTTP_START;
+	d->parser[HTTP_STATE] = h->is_chunked ? HTTP_SIZE : HTTP_START;
 	d->parser[HTTP_CHUNK_LOW] = d->parser[HTTP_CHUNK_HIGH] = d->parser[HTTP_LINE_OCTETS] = 0;
-	d->left = length;
+	d->left = h->body;
 	return tell_request(s, c, c->parser[HTTP_TOLD]++) ? READ_REFUSED : READ;
 }
 
@@ -524,13 +543,12 @@ __noinline int http_response(struct connection *c)
 	struct scratch *s = scratch();
 	struct http_head *h = http_head();
 	struct flow_record *record;
-	int is_chunked, is_bodyless, is_asked;
+	int is_bodyless, is_asked;
 	struct direction *d;
-	__u64 length;
 
 	if (!c || !s || !h)
 		return READ_HAND_OVER;
-	if (h->is_odd || !http_status_line(s, h) || !http_framing(s, h, &is_chunked, &length) || h->code == 101)
+	if (h->is_odd || !http_status_line(s, h) || !http_framing() || h->code == 101)
 		return READ_HAND_OVER;
 	if (h->code >= 100 && h->code < 200)
 		return READ; /* RFC 9110, 15.2: interim, the response is still to come */
@@ -557,10 +575,10 @@ __noinline int http_response(struct connection *c)
 	d->left = 0;
 	if (is_bodyless)
 		return READ;
-	if (is_chunked) {
+	if (h->is_chunked) {
 		d->parser[HTTP_STATE] = HTTP_SIZE;
 	} else if (h->lengths) {
-		d->left = length;
+		d->left = h->body;
 	} else {
 		d->parser[HTTP_STATE] = HTTP_CLOSE;
 		d->left = HTTP_UNTIL_CLOSE;

@@ -308,7 +308,7 @@ static __always_inline int kafka_pass_frame(struct kafka_work *k, struct directi
 }
 
 /* The header of a request up to its client id; 1 where nothing more can be read. */
-static __noinline int kafka_read_request(struct kafka_context *x, struct direction *d, const __u8 *p, __u32 have)
+static __always_inline int kafka_read_request(struct kafka_context *x, struct direction *d, const __u8 *p, __u32 have)
 {
 	struct kafka_work *k = x->k;
 	struct kafka_walk *w = &k->walk;
@@ -373,7 +373,7 @@ static __noinline int kafka_read_client_id(struct kafka_context *x)
 }
 
 /* The header of a response; 1 where nothing more can be read. */
-static __noinline int kafka_read_response(struct kafka_context *x, struct direction *d, const __u8 *p, __u32 have)
+static __always_inline int kafka_read_response(struct kafka_context *x, struct direction *d, const __u8 *p, __u32 have)
 {
 	struct kafka_work *k = x->k;
 	struct kafka_walk *w = &k->walk;
@@ -432,6 +432,8 @@ static long kafka_message(__u32 round, void *context)
 	if (d->left || k->result)
 		return 1;
 	if (w->phase == KAFKA_HEAD) {
+		if (!kafka_unread(x->s, k))
+			return 1;
 		kafka_begin(w);
 		k->client_id_at = k->topic_at = 0;
 		kafka_fill(x->skb, x->s, k, KAFKA_HEAD_LIMIT);

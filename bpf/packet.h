@@ -391,15 +391,13 @@ static __always_inline int read_plain(struct __sk_buff *skb, struct packet *pack
 	return 1;
 }
 
-/* Read the frame into scratch.packet. */
-static __noinline int read_packet(struct __sk_buff *skb, struct scratch *s)
+/* Read any other frame. */
+static __noinline int read_any(struct __sk_buff *skb, struct scratch *s)
 {
 	struct packet *packet = &s->packet;
 	struct cursor cursor = {};
 	int found;
 
-	if (read_plain(skb, packet))
-		return PACKET_READ;
 	packet->sequence = packet->acknowledgment = 0;
 	packet->tcp_flags = 0;
 	packet->source_port = packet->destination_port = 0;
@@ -442,4 +440,10 @@ static __noinline int read_packet(struct __sk_buff *skb, struct scratch *s)
 	    announces_tunnel(packet->protocol, bpf_ntohs(packet->destination_port)))
 		return PACKET_TUNNEL;
 	return found;
+}
+
+/* Read the frame into scratch.packet. */
+static __always_inline int read_packet(struct __sk_buff *skb, struct scratch *s)
+{
+	return read_plain(skb, &s->packet) ? PACKET_READ : read_any(skb, s);
 }

@@ -150,21 +150,26 @@ static __always_inline void copy_texts(char *target, const char *source, const _
  * global, so that the verifier reads them once. */
 __noinline int put_pending(__u64 connection, __u32 id, int again)
 {
-	__u32 tag, ways, room;
+	__u32 tag, ways;
 	struct pending_bucket *b = find_bucket(connection, id, &tag);
 	struct scratch *s = scratch();
 	struct pending_slot *slot;
-	int is_known;
+	int is_known = 0, is_room = 0;
 
 	if (!b || !s || !lock_bucket(b))
 		return 0;
 	s->asked.connection = connection;
 	s->asked.id = id;
-	ways = tagged(b, tag); /* one with the same tag and another key goes: that is as rare as it is random */
-	room = tagged(b, 0);
-	s->way = ways ? lowest(ways) : room ? lowest(room) : oldest(b);
+	if ((ways = tagged(b, tag))) {
+		s->way = lowest(ways);
+		is_known = is_of(&slot_at(s, b)->head, connection, id); /* if not, that one goes: it is as rare as it is random */
+	} else if ((ways = tagged(b, 0))) {
+		s->way = lowest(ways);
+		is_room = 1;
+	} else {
+		s->way = oldest(b);
+	}
 	slot = slot_at(s, b);
-	is_known = ways && is_of(&slot->head, connection, id);
 	if (is_known && !again) {
 		slot->head.is_ambiguous = 1;
 	} else {
@@ -176,7 +181,7 @@ __noinline int put_pending(__u64 connection, __u32 id, int again)
 		set_tag(s, b, tag);
 	}
 	unlock_bucket(b);
-	if (!ways && room)
+	if (is_room)
 		count(COUNT_PENDING_PUT);
 	return 0;
 }
