@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* Every packet of the node's workloads: parsed, tracked, judged, read at L7 and told. One program for both hooks of
- * a host-side interface, and for captures, which user space runs through it frame by frame (BPF_PROG_TEST_RUN). Needs no
+/* Every packet of the node's workloads: parsed, tracked, judged, read at L7 and told. One program for both hooks of a
+ * host-side interface, and for captures, which user space runs through it frame by frame (BPF_PROG_TEST_RUN). Needs no
  * kernel structures, so no BTF of the running kernel.
  *
- * A call costs some 6 ns where processors are kept from speculating behind returns, so what every packet does is inline;
+ * A call costs some 6 ns where processors are kept from speculating behind returns, so what each packet does is inline:
  * __noinline is what is rare, or would take too much of the stack, or of the verifier's time. */
 #include "maps.h"
 

@@ -312,7 +312,7 @@ static __always_inline int http_is_token(__u8 octet)
 	}
 }
 
-/* Any other method (RFC 9110, 5.6.2 and 9.1): its length, 0 if it is none. Global, so that the verifier reads it once. */
+/* Any other method (RFC 9110, 5.6.2 and 9.1): its length, 0 if it is none. Global for the verifier to read it once. */
 __noinline int http_other_method(__u32 at)
 {
 	struct scratch *s = scratch();

@@ -186,7 +186,7 @@ static __always_inline void http2_data_ends(struct http2 *h, struct http2_side *
 	}
 	if (state->web && !state->incomplete) {
 		state->incomplete = 1;
-		put_pending(h->c->number, stream, 1);
+		update_pending(h->c->number, stream);
 	}
 	if (!d->left) {
 		h->work->to_do = DO_END_STREAM;

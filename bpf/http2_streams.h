@@ -195,7 +195,7 @@ static __always_inline void tell_answer(struct scratch *s, struct connection *c,
 	if (state->no_request)
 		drop_pending(c->number, stream);
 	else if (keep)
-		put_pending(c->number, stream, 1);
+		update_pending(c->number, stream);
 	tell_response(s, c, stream, keep);
 }
 
@@ -244,7 +244,10 @@ static __always_inline int http2_answered(struct scratch *s, struct connection *
 			if (is_known || b->end_stream)
 				return READ;
 		}
-		put_pending(c->number, b->stream, 1);
+		if (is_known)
+			update_pending(c->number, b->stream);
+		else
+			put_pending(c->number, b->stream);
 		return READ;
 	}
 	if (b->end_stream)

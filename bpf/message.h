@@ -165,8 +165,8 @@ static __always_inline __u64 first_octets(__u64 word, __u32 size)
 	return size >= sizeof(word) ? word : word & ((1ULL << 8 * size) - 1);
 }
 
-/* The same where SHORT_TEXT octets may be read at `source`: a short text is copied by words, which takes a quarter of what
- * a call does. */
+/* The same where SHORT_TEXT octets may be read at `source`: a short text is copied by words, which takes a quarter of
+ * what a call does. */
 static __always_inline void add_short_text(struct scratch *s, __u32 slot, const void *source, __u32 length)
 {
 	struct flow_record *record = &s->record;
@@ -224,7 +224,7 @@ static __always_inline void remember(struct scratch *s, const struct connection 
 	asked->is_ambiguous = 0;
 	__builtin_memcpy(asked->text_length, record->text_length, sizeof(asked->text_length));
 	__builtin_memcpy(asked->parser, s->keep, sizeof(asked->parser));
-	put_pending(c->number, id, 0);
+	put_pending(c->number, id);
 }
 
 /* Global, so that the verifier reads it once however many parsers call it. */

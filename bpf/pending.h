@@ -5,7 +5,7 @@
  * A bucket that is full lets its oldest request go.
  *
  * What is found is copied under the lock: it is never mixed with a request that takes its place. There are no calls
- * under a lock, so texts are copied by words. Knows no protocol. observer/datapath/pending.py finds requests likewise. */
+ * under a lock, so texts are copied by words. Knows no protocol. observer/datapath/pending.py finds requests so too. */
 #pragma once
 
 #include "maps.h"
@@ -145,10 +145,9 @@ static __always_inline void copy_texts(char *target, const char *source, const _
 		*(volatile __u64 *)(target + at) = *(const __u64 *)(source + at); /* else it becomes a call */
 }
 
-/* Remember scratch.asked, a request whose texts are in the record. Where one waits under its id already, that one is
- * written anew if `again`; else nobody can say any more which of the two a response answers. This and what follows are
- * global, so that the verifier reads them once. */
-__noinline int put_pending(__u64 connection, __u32 id, int again)
+/* Remember scratch.asked, a request whose texts are in the record. Where one waits under its id already, nobody can say
+ * any more which of the two a response answers. This and what follows are global for the verifier to read them once. */
+__noinline int put_pending(__u64 connection, __u32 id)
 {
 	__u32 tag, ways;
 	struct pending_bucket *b = find_bucket(connection, id, &tag);
@@ -158,11 +157,9 @@ __noinline int put_pending(__u64 connection, __u32 id, int again)
 
 	if (!b || !s || !lock_bucket(b))
 		return 0;
-	s->asked.connection = connection;
-	s->asked.id = id;
 	if ((ways = tagged(b, tag))) {
-		s->way = lowest(ways);
-		is_known = is_of(&slot_at(s, b)->head, connection, id); /* if not, that one goes: it is as rare as it is random */
+		s->way = lowest(ways); /* another request with the same tag goes: that is as rare as it is random */
+		is_known = is_of(&slot_at(s, b)->head, connection, id);
 	} else if ((ways = tagged(b, 0))) {
 		s->way = lowest(ways);
 		is_room = 1;
@@ -170,19 +167,38 @@ __noinline int put_pending(__u64 connection, __u32 id, int again)
 		s->way = oldest(b);
 	}
 	slot = slot_at(s, b);
-	if (is_known && !again) {
+	if (is_known) {
 		slot->head.is_ambiguous = 1;
 	} else {
-		if (!is_known) {
-			s->asked.turn = ++b->turn;
-			copy_texts(slot->text, s->record.text, s->asked.text_length);
-		}
+		s->asked.connection = connection;
+		s->asked.id = id;
+		s->asked.turn = ++b->turn;
 		slot->head = s->asked;
+		copy_texts(slot->text, s->record.text, s->asked.text_length);
 		set_tag(s, b, tag);
 	}
 	unlock_bucket(b);
 	if (is_room)
 		count(COUNT_PENDING_PUT);
+	return 0;
+}
+
+/* Write what is known of a request anew, if it still waits. */
+__noinline int update_pending(__u64 connection, __u32 id)
+{
+	__u32 tag;
+	struct pending_bucket *b = find_bucket(connection, id, &tag);
+	struct scratch *s = scratch();
+	struct pending *head;
+
+	if (!b || !s || !lock_bucket(b))
+		return 0;
+	if (find_slot(s, b, tag, connection, id)) {
+		head = &slot_at(s, b)->head;
+		s->asked.is_ambiguous |= head->is_ambiguous;
+		*head = s->asked;
+	}
+	unlock_bucket(b);
 	return 0;
 }
 
@@ -222,8 +238,8 @@ __noinline int drop_pending(__u64 connection, __u32 id)
 	return 0;
 }
 
-/* Find a request, and forget it unless it is to be kept: 1, and it in scratch.asked, its texts in the record. One that is
- * ambiguous answers nothing, and stays. Not global: the verifier lets calls lie in one another eight deep. */
+/* Find a request, and forget it unless it is to be kept: 1, and it in scratch.asked, its texts in the record. One that
+ * is ambiguous answers nothing, and stays. Not global: the verifier lets calls lie in one another eight deep. */
 static __always_inline int take_pending(struct scratch *s, __u64 connection, __u32 id, int keep)
 {
 	__u32 tag;
