@@ -93,13 +93,17 @@ def fit(text: str, width: int, *, middle: bool = False, ellipsis: str = ELLIPSIS
 def wrapped(text: str, width: int) -> list[str]:
     """The lines of a text in `width` cells, broken at blanks where there are any: none of it is lost."""
     lines = []
-    while len(text) > width or cell_len(text) > width:
-        head = chop_cells(text[: width + 1], width)[0]
-        blank = head.rfind(" ") if text[len(head) : len(head) + 1] != " " else len(head)
+    start = 0
+    while len(text) - start > width or cell_len(text[start:]) > width:
+        part = text[start : start + width + 1]
+        head = chop_cells(part, width)[0]
+        blank = head.rfind(" ") if part[len(head) : len(head) + 1] != " " else len(head)
         end = blank if blank > 0 else len(head)
-        lines.append(text[:end].rstrip(" "))
-        text = text[end:].lstrip(" ")
-    return [*lines, text]
+        lines.append(head[:end].rstrip(" "))
+        start += end
+        while text[start : start + 1] == " ":
+            start += 1
+    return [*lines, text[start:]]
 
 
 def cut(text: str, length: int) -> str:

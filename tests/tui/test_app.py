@@ -117,6 +117,17 @@ def test_a_detail_opened_of_the_last_flow_holds_still():
     drive(steps)
 
 
+def test_a_long_line_of_a_conversation_is_wrapped():
+    async def steps(app, pilot):
+        await pilot.press("slash")
+        await typed(pilot, "http.method=POST and verdict=FORWARDED")
+        await pilot.press("enter", "f", "right")
+        await until(pilot, lambda: any('{"order":1042,"amount":1299,' in line for line in screen(app)))
+        await until(pilot, lambda: any('"EUR"}' in line for line in screen(app)))
+
+    drive(steps, size=(40, 24))
+
+
 def test_save_writes_flows_and_pictures_and_never_over_a_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 

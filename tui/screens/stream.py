@@ -7,13 +7,20 @@ capture, each message's bytes can be opened below it.
 from __future__ import annotations
 
 import threading
+from typing import Final
 
 from rich.style import Style
 
+from tui.columns import wrapped
 from tui.look import Look
 from tui.screens.window import ListWindow
 from tui.stream import Stream
 from tui.widgets.outline import Item, Outline
+
+WINDOW: Final = 112
+"""Cells of a window at most (app.tcss); asked before there is one."""
+LEAST: Final = 24
+"""Cells into which a line of a message is wrapped at least."""
 
 
 class StreamWindow(ListWindow[None]):
@@ -25,6 +32,11 @@ class StreamWindow(ListWindow[None]):
         self._bytes: dict[int, list[str]] = {}
         self._asked = False
 
+    @property
+    def _width(self) -> int:
+        """Cells for a line of a message: of the widest window, without frame, indentation and scroll bar."""
+        return max(LEAST, min(self.app.size.width, WINDOW) - 9)
+
     def on_mount(self) -> None:
         """Look for more from time to time."""
         self.set_interval(0.5, self._look_again)
@@ -34,7 +46,11 @@ class StreamWindow(ListWindow[None]):
             self.fill()
 
     def _read(self) -> None:
-        payloads = self._stream.payloads()
+        width = self._width
+        payloads = {
+            sequence: [part for line in lines for part in wrapped(line, width)]
+            for sequence, lines in self._stream.payloads().items()
+        }
         self.app.call_from_thread(self._show_bytes, payloads)
 
     def _show_bytes(self, payloads: dict[int, list[str]]) -> None:
@@ -61,7 +77,8 @@ class StreamWindow(ListWindow[None]):
             ]
             items.append(Item(one.sequence, 0, pieces))
             # The bytes hold the header section too, where there are any.
-            for number, line in enumerate(self._bytes.get(one.sequence) or one.lines):
+            headers = [part for line in one.lines for part in wrapped(line, self._width)]
+            for number, line in enumerate(self._bytes.get(one.sequence) or headers):
                 items.append(Item((one.sequence, number), 1, [(line, Style.null())]))
         self.list.show(items, empty="this connection has left the ring")
         self._hint.update(f"{self._stream.note}; right opens a message, left closes it; esc closes")
