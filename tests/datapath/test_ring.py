@@ -22,7 +22,11 @@ SLOTS = 128  # of the tiny object's ring
 
 @pytest.fixture
 def tiny(load):
-    return load("flowscope_tc", "discard", "snapshot")
+    """On one CPU, for each numbers its own records."""
+    cpus = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cpus)})
+    yield load("flowscope_tc", "discard", "snapshot")
+    os.sched_setaffinity(0, cpus)
 
 
 def numbers(records) -> list[int]:
