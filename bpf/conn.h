@@ -412,7 +412,7 @@ static __noinline void tell_packet(struct scratch *s, struct connection *c)
 		record->present &= ~IS_REPLY;
 		record->is_reply = 0;
 	}
-	tell(s);
+	tell(s, 0);
 	record->type = FLOW_L7;
 	record->event_type = EVENT_L7;
 	record->sub_type = record->trace_reason = 0;

@@ -353,13 +353,51 @@ static __noinline void tell_refusal(struct __sk_buff *skb, struct scratch *s, st
 	tell_packet(s, c);
 }
 
+struct held_context {
+	struct scratch *s;
+	struct connection *c;
+	__u32 first;
+	__u32 why; /* the DropReason of what refuses the packet; 0: it passes */
+};
+
+/* Tell a message whose packet was judged since: with one that is refused goes all that the packet holds. */
+static long tell_held(__u32 index, void *data)
+{
+	struct held_context *context = data;
+	struct held_record *held = &context->s->held[(context->first + index) & (HELD - 1)];
+	struct flow_record *record = &held->record;
+
+	if (context->why && !record->drop_reason_desc) {
+		record->verdict = VERDICT_DROPPED;
+		record->drop_reason_desc = context->why;
+		record->egress_rule = record->ingress_rule = 0; /* they allowed it */
+		record->policy_match = 0;
+		if (record->l7_type == TYPE_REQUEST) {
+			drop_pending(context->c->number, held->id);
+			context->c->waiting--;
+		}
+	}
+	write_record(record);
+	return 0;
+}
+
 /* Let pass only what was read and allowed, and tell what became of it; 1 where it must not pass. */
 static __always_inline int guard(struct __sk_buff *skb, struct scratch *s, struct connection *c, int found, int told)
 {
+	struct held_context held = { s, c };
+	__u32 held_count;
 	int result;
 
 	begin_record(skb, s, c);
+	s->holds = 1;
+	s->held_count = 0;
 	result = is_unreadable(&s->packet, c) ? refuse_unreadable(&s->packet, c) : judge_segment(skb, s, c, found);
+	s->holds = 0;
+	if (result != SEGMENT_PASSES)
+		held.why = result == SEGMENT_REFUSED ? s->record.drop_reason_desc : INVALID_PACKET;
+	held_count = s->held_count < HELD ? s->held_count : HELD;
+	held.first = s->held_count - held_count;
+	bpf_loop(held_count, tell_held, &held, 0);
 	if (result == SEGMENT_PASSES && told)
 		tell_packet(s, c);
 	else if (result == SEGMENT_UNREADABLE || (result != SEGMENT_PASSES && told))

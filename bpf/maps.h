@@ -210,6 +210,13 @@ struct judgement {
 	__u8 pad;
 };
 
+/* A record that waits for what becomes of its packet; of more than HELD the first are told before. */
+#define HELD 16
+struct held_record {
+	struct flow_record record;
+	__u64 id; /* of the request in pending_requests */
+};
+
 struct scratch {
 	__u64 numbered; /* connections that this CPU has numbered */
 	__u32 replay;	/* settings.replay */
@@ -231,6 +238,9 @@ struct scratch {
 	__u32 pad;
 	struct flow_record record; /* the next to be told: what both ends have in common is filled in already */
 	__u8 payload[PAYLOAD_SIZE + PAYLOAD_SLACK];
+	__u32 holds; /* records are held back until their packet was judged */
+	__u32 held_count;
+	struct held_record held[HELD];
 };
 
 /* What a parser returns. */

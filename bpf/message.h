@@ -24,17 +24,32 @@ enum { VERDICT_UNKNOWN, VERDICT_FORWARDED, VERDICT_DROPPED, VERDICT_ERROR, VERDI
 enum { DIRECTION_UNKNOWN, DIRECTION_INGRESS, DIRECTION_EGRESS };
 enum { POLICY_DENIED = 133, INVALID_PACKET = 134 }; /* flow.DropReason */
 
-/* Write scratch.record to the ring, with the time of the packet that made it known; a parser may have set an earlier one,
- * by which latency is reckoned. User space looks there by a timer: waking it for each would cost more than the rest. */
-static __always_inline void tell(struct scratch *s)
+/* User space looks at the ring by a timer: waking it for each record would cost more than the rest. */
+static __always_inline void write_record(struct flow_record *record)
 {
-	__u64 message_ns = s->record.time_ns;
-
-	s->record.time_ns = s->packet.time_ns;
-	if (bpf_ringbuf_output(&events, &s->record, sizeof(s->record), BPF_RB_NO_WAKEUP))
+	if (bpf_ringbuf_output(&events, record, sizeof(*record), BPF_RB_NO_WAKEUP))
 		count(COUNT_EVENTS_FULL);
 	else
 		count(COUNT_TOLD);
+}
+
+/* Tell scratch.record, with the time of the packet that made it known; a parser may have set an earlier one, by which
+ * latency is reckoned. `id` is what a request is remembered under. */
+static __always_inline void tell(struct scratch *s, __u32 id)
+{
+	__u64 message_ns = s->record.time_ns;
+	struct held_record *held;
+
+	s->record.time_ns = s->packet.time_ns;
+	if (s->holds) {
+		held = &s->held[s->held_count & (HELD - 1)];
+		if (s->held_count++ >= HELD)
+			write_record(&held->record);
+		held->record = s->record;
+		held->id = id;
+	} else {
+		write_record(&s->record);
+	}
 	s->record.time_ns = message_ns;
 }
 
@@ -237,7 +252,7 @@ __noinline int put_request(struct connection *c, __u32 id)
 		return 0;
 	s->record.l7_type = TYPE_REQUEST;
 	refused = put_judgement(s, c);
-	tell(s);
+	tell(s, id);
 	if (!refused) {
 		remember(s, c, id);
 		c->last_id = id;
@@ -260,7 +275,7 @@ __noinline int put_response(struct connection *c, __u32 id, int keep)
 	if (!take_pending(s, c->number, id, keep)) {
 		record->flags |= FLAG_L7_INCOMPLETE;
 		put_judgement(s, c);
-		tell(s);
+		tell(s, id);
 		return 0;
 	}
 	asked = &s->asked;
@@ -278,7 +293,7 @@ __noinline int put_response(struct connection *c, __u32 id, int keep)
 	record->policy_match = asked->policy_match;
 	record->drop_reason_desc = asked->drop_reason_desc;
 	__builtin_memcpy(record->text_length, asked->text_length, sizeof(record->text_length));
-	tell(s);
+	tell(s, id);
 	if (!keep)
 		c->waiting--;
 	return 1;

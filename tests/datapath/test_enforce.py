@@ -86,6 +86,7 @@ class Node:
         return [(FlowType(row["type"]), Verdict(row["verdict"]), int(row["drop_reason_desc"])) for row in rows]
 
 
+HELD = 16  # of bpf/maps.h
 L7_DENIED = (FlowType.L7, Verdict.DROPPED, POLICY_DENIED)
 L3_DENIED = (FlowType.L3_L4, Verdict.DROPPED, POLICY_DENIED)
 UNREAD = (FlowType.L3_L4, Verdict.DROPPED, INVALID_PACKET)
@@ -118,10 +119,37 @@ def test_a_refused_request_cut_anywhere(node, cut):
     assert node.told() == [UNREAD]
 
 
-def test_a_refused_request_behind_an_allowed_one(node):
+@pytest.mark.parametrize(
+    ("behind", "told"),
+    [
+        (DENIED, [L7_DENIED, L7_DENIED]),
+        (b"GET /a HTTP", [(FlowType.L7, Verdict.DROPPED, INVALID_PACKET), UNREAD]),
+    ],
+)
+def test_an_allowed_request_goes_with_what_is_refused_behind_it(node, behind, told):
+    node.open()
+    node.told()
+    assert [node.says(ALLOWED + behind) for _ in range(2)] == [REFUSED] * 2
+    assert node.told() == told  # once
+    assert node.says(DENIED, 100 + len(ALLOWED)) == REFUSED
+
+
+def test_a_request_that_went_with_another_is_answered_when_it_comes_again(node):
     node.open()
     assert node.says(ALLOWED + DENIED) == REFUSED
-    assert node.says(DENIED, 100 + len(ALLOWED)) == REFUSED
+    node.hold(JUDGED.replace("/a.*", "/.*"))
+    node.told()
+    assert node.says(ALLOWED + DENIED) == PASSED
+    assert node.answers(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n") == PASSED
+    answered = node.ring.take(4096)[-1]
+    assert (answered["l7_code"], answered["text"].tobytes()[:2], answered["flags"]) == (200, b"/a", 0)
+
+
+def test_requests_that_are_held_until_their_packet_is_judged_are_bounded(node):
+    node.open()
+    node.told()
+    assert node.says(ALLOWED * (HELD + 2) + DENIED) == REFUSED
+    assert node.told() == [(FlowType.L7, Verdict.FORWARDED, 0)] * 3 + [L7_DENIED] * HELD
 
 
 def test_what_lies_behind_a_hole_comes_again(node):
