@@ -4,7 +4,8 @@
  * kernel structures, so no BTF of the running kernel.
  *
  * A call costs some 6 ns where processors are kept from speculating behind returns, so what each packet does is inline:
- * __noinline is what is rare, or would take too much of the stack, or of the verifier's time. */
+ * __noinline is what is rare, or would take too much of the verifier's time, or of the stack: kernels that round each
+ * frame up to 32 octets count 448 of 512 at the deepest, in Kafka's client id that policy asks for. */
 #include "maps.h"
 
 #include <linux/pkt_cls.h>

@@ -308,7 +308,7 @@ static __always_inline int kafka_pass_frame(struct kafka_work *k, struct directi
 }
 
 /* The header of a request up to its client id; 1 where nothing more can be read. */
-static __always_inline int kafka_read_request(struct kafka_context *x, struct direction *d, const __u8 *p, __u32 have)
+static __noinline int kafka_read_request(struct kafka_context *x, struct direction *d, const __u8 *p, __u32 have)
 {
 	struct kafka_work *k = x->k;
 	struct kafka_walk *w = &k->walk;
@@ -373,7 +373,7 @@ static __noinline int kafka_read_client_id(struct kafka_context *x)
 }
 
 /* The header of a response; 1 where nothing more can be read. */
-static __always_inline int kafka_read_response(struct kafka_context *x, struct direction *d, const __u8 *p, __u32 have)
+static __noinline int kafka_read_response(struct kafka_context *x, struct direction *d, const __u8 *p, __u32 have)
 {
 	struct kafka_work *k = x->k;
 	struct kafka_walk *w = &k->walk;
