@@ -86,7 +86,7 @@ class _Exchange:
             tuple(read.ips),
             tuple(read.cnames),
             read.ttl or 0,
-            type_names(tuple(read.qtypes)),
+            type_names(read.qtypes),
             type_names(tuple(read.rrtypes)),
         )
         message.incomplete = bool(read.damage or read.untold)
@@ -104,6 +104,9 @@ class _Exchange:
     def _ask(self, query: Message) -> None:
         key = (query.side, query.id or 0, query.texts[0].lower(), query.method)
         pending = self._pending
+        if not pending:  # as nearly always
+            pending[key] = (query, 1)
+            return
         known = pending.pop(key, None)
         first, asked = known or (query, 0)
         if query.time_ns - first.time_ns > QUERY_TIMEOUT_NS:
@@ -119,9 +122,10 @@ class _Exchange:
         key: _Key = (asker, response.id or 0, response.texts[0].lower(), response.method)
         if response.method is None and response.id:  # an error may come without its question (RFC 1035, 4.1.1)
             key = next((each for each in reversed(pending) if each[:2] == key[:2]), key)
-        if key not in pending:
+        waiting = pending.get(key)
+        if waiting is None:
             return
-        query, asked = pending[key]
+        query, asked = waiting
         if asked > 1:
             pending[key] = (query, asked - 1)  # it was asked again and may be answered again
         elif len(pending) == 1:

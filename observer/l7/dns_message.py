@@ -32,12 +32,13 @@ ANSWER_LIMIT: Final = 256
 """Answer records of one message that are told."""
 
 MEMO_LIMIT: Final = 8_192
-"""Names of first questions remembered as they stood on the wire: an answer repeats its query's, and clients repeat."""
+"""First questions remembered as they stood on the wire: an answer repeats its query's, and clients repeat."""
 
-_names: Final[dict[bytes, bytes]] = {}
+_questions: Final[dict[bytes, tuple[bytes, int]]] = {}
 
 _HEADER: Final = struct.Struct("!6H")
 _RECORD: Final = struct.Struct("!HHIH")  # type, class, TTL, length
+_POINTED: Final = struct.Struct("!HHHIH")  # the same behind a name that is nothing but a pointer
 _QUESTION: Final = struct.Struct("!HH")
 _SIX: Final = struct.Struct("!8H")
 _A, _CNAME, _AAAA, _OPT = 1, 5, 28, 41
@@ -64,16 +65,16 @@ class DnsMessage:
     id: int
     is_response: bool
     rcode: int
-    query: bytes = b""  # the first question's name, as text
-    qtype: int | None = None
-    qtypes: Sequence[int] = ()
+    query: bytes  # the first question's name, as text
+    qtype: int | None
+    qtypes: tuple[int, ...]
+    end: int  # where reading ended
     ips: Sequence[str] = ()
     cnames: Sequence[str] = ()
     rrtypes: Sequence[int] = ()
     ttl: int | None = None
     damage: str = ""  # why reading ended behind the question
     untold: int = 0  # answers beyond ANSWER_LIMIT
-    end: int = 0  # where reading ended
 
 
 def is_response(data: bytes | bytearray) -> bool:
@@ -174,20 +175,12 @@ def read_message(data: bytes) -> DnsMessage:
     identifier, flags, questions, answers, authorities, additionals = _HEADER.unpack_from(data)
     if questions > QUESTION_LIMIT:
         raise MalformedError("too many questions")
-    message = DnsMessage(identifier, bool(flags & _RESPONSE), flags & 15)
-    position = HEADER_SIZE
-    qtypes: list[int] = []
-    for _ in range(questions):
-        name, position = read_name(data, position) if qtypes else _first_name(data)
-        if position + 4 > len(data):
-            raise MalformedError("question cut short")
-        qtype, _ = _QUESTION.unpack_from(data, position)
-        position += 4
-        if not qtypes:
-            message.query, message.qtype = name, qtype
-        qtypes.append(qtype)
-    message.qtypes = qtypes
-    message.end = position
+    query, qtype, position = _first_question(data) if questions else (b"", None, HEADER_SIZE)
+    qtypes: tuple[int, ...] = () if qtype is None else (qtype,)
+    for _ in range(questions - 1):
+        _, another, position = _question(data, position)
+        qtypes += (another,)
+    message = DnsMessage(identifier, flags >= _RESPONSE, flags & 15, query, qtype, qtypes, position)
     try:
         if answers:
             _read_answers(data, answers, message)
@@ -198,20 +191,29 @@ def read_message(data: bytes) -> DnsMessage:
     return message
 
 
-def _first_name(data: bytes) -> tuple[bytes, int]:
-    """The name behind the header, and the position behind it."""
-    raw = data[HEADER_SIZE : data.find(b"\0", HEADER_SIZE) + 1]
-    name = _names.get(raw)
-    if name is not None:
-        return name, HEADER_SIZE + len(raw)
+def _question(data: bytes, position: int) -> tuple[bytes, int, int]:
+    """Name and type of a question, and the position behind it (RFC 1035, 4.1.2)."""
+    name, position = read_name(data, position)
+    if position + _QUESTION.size > len(data):
+        raise MalformedError("question cut short")
+    qtype, _ = _QUESTION.unpack_from(data, position)
+    return name, qtype, position + _QUESTION.size
+
+
+def _first_question(data: bytes) -> tuple[bytes, int, int]:
+    """The question behind the header."""
+    raw = data[HEADER_SIZE : data.find(b"\0", HEADER_SIZE) + 1 + _QUESTION.size]
+    known = _questions.get(raw)
+    if known is not None:
+        return *known, HEADER_SIZE + len(raw)
     try:
-        name, size = read_name(raw, 0)
+        name, qtype, size = _question(raw, 0)
     except MalformedError:  # or a label holds a zero, or a pointer leads elsewhere: read what is not for remembering
-        return read_name(data, HEADER_SIZE)
-    if len(_names) >= MEMO_LIMIT:
-        _names.clear()
-    _names[raw] = name
-    return name, HEADER_SIZE + size
+        return _question(data, HEADER_SIZE)
+    if len(_questions) >= MEMO_LIMIT:
+        _questions.clear()
+    _questions[raw] = name, qtype
+    return name, qtype, HEADER_SIZE + size
 
 
 def _record(data: bytes, position: int) -> tuple[int, int, int, int]:
@@ -233,12 +235,17 @@ def _read_answers(data: bytes, number: int, message: DnsMessage) -> None:
     cnames: list[str] = []
     rrtypes: list[int] = []
     message.ips, message.cnames, message.rrtypes = ips, cnames, rrtypes
-    for _ in range(number):
-        rrtype, ttl, start, end = _record(data, message.end)
-        if len(rrtypes) >= ANSWER_LIMIT:
-            message.untold += 1
-            message.end = end
-            continue
+    told = min(number, ANSWER_LIMIT)
+    position, last = message.end, len(data) - _POINTED.size
+    for _ in range(told):
+        if position <= last and data[position] >= 0xC0:  # as nearly all
+            _, rrtype, _, ttl, length = _POINTED.unpack_from(data, position)
+            start = position + _POINTED.size
+            end = start + length
+            if end > len(data):
+                raise MalformedError("record cut short")
+        else:
+            rrtype, ttl, start, end = _record(data, position)
         if rrtype == _A:
             if end - start != 4:
                 raise MalformedError("address of wrong length")
@@ -256,8 +263,12 @@ def _read_answers(data: bytes, number: int, message: DnsMessage) -> None:
         rrtypes.append(rrtype)
         if ttl >> 31:
             ttl = 0  # RFC 2181, 8: a value with the top bit set counts as zero
-        message.ttl = ttl if message.ttl is None else min(message.ttl, ttl)
-        message.end = end
+        if message.ttl is None or ttl < message.ttl:
+            message.ttl = ttl
+        message.end = position = end
+    for _ in range(number - told):
+        _, _, _, message.end = _record(data, message.end)
+        message.untold += 1
 
 
 def _ipv6_text(address: bytes) -> str:

@@ -91,7 +91,7 @@ CNAME = record(5, b"\5alias\xc0\x0c", 3600)
 def test_answers():
     read = read_message(message(questions=[question(28)], answers=[CNAME, A, AAAA], authorities=[record(2, b"\0", 1)]))
     assert (read.id, read.is_response, read.rcode, read.damage) == (0x1234, True, 0, "")
-    assert (read.query, read.qtype, read.qtypes) == (b"q.", 28, [28])
+    assert (read.query, read.qtype, read.qtypes) == (b"q.", 28, (28,))
     assert (read.ips, read.cnames, read.rrtypes, read.ttl) == (
         ["10.0.0.1", "2001:db8::1"],
         ["alias.q."],
@@ -223,12 +223,12 @@ def test_mutated_bytes_raise_nothing_else(place, replaced, cut):
     try_reading((WHOLE[:place] + replaced + WHOLE[place + len(replaced) :])[:cut])
 
 
-def test_more_names_than_are_kept_stay_right():
-    dns_message._names.clear()
+def test_more_questions_than_are_kept_stay_right():
+    dns_message._questions.clear()
     for _ in range(2):
         for number in range(dns_message.MEMO_LIMIT + 2):
             name = b"n%d" % number
             read = read_message(message(0x0100, [question(1, bytes([len(name)]) + name + b"\0")]))
             assert (read.query, read.qtype) == (name + b".", 1)
-            assert len(dns_message._names) <= dns_message.MEMO_LIMIT
-    assert dns_message._names
+            assert len(dns_message._questions) <= dns_message.MEMO_LIMIT
+    assert dns_message._questions
