@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import lru_cache
 from socket import AF_INET6, inet_aton, inet_pton  # a tenth of what ipaddress takes; nothing else of sockets
 from sys import intern
 from typing import Final
@@ -27,6 +28,9 @@ GRACE_NS: Final = 60_000_000_000
 
 MAX_TTL: Final = 7 * 24 * 3600
 """Seconds that an answer is believed; resolvers do not keep one longer either."""
+
+MEMO_LIMIT: Final = 4_096
+"""Answers whose names are remembered in the form they are learned in: as a rule all ask for the same few."""
 
 SECOND: Final = 1_000_000_000
 
@@ -47,26 +51,26 @@ class Names:
         """Remember that `client` was told that these `names` (the one asked for first) are at `addresses`."""
         if not addresses:
             return
-        # One string for all clients that were told a name: as a rule they ask for the same few.
-        wanted = [intern(name) for name in dict.fromkeys(map(normal, names)) if name]
+        wanted = _wanted(tuple(names))
         if not wanted:
             return
         ends_ns = time_ns + min(ttl, MAX_TTL) * SECOND + GRACE_NS
-        new = tuple([(name, ends_ns) for name in wanted])
+        new = tuple([(name, ends_ns) for name in wanted[-MAX_NAMES:]])
+        learned = self._learned
         for address in addresses:
             key = client + packed(address)
-            known = self._learned.get(key)
+            known = learned.get(key)
             if known is None:
-                if len(self._learned) >= MAX_ADDRESSES:
-                    self._learned.popitem(last=False)
+                if len(learned) >= MAX_ADDRESSES:
+                    learned.popitem(last=False)
                     self._losses.count("names", "too many addresses with names")
-                self._learned[key] = new[-MAX_NAMES:]
+                learned[key] = new
                 continue
-            self._learned.move_to_end(key)
+            learned.move_to_end(key)
             merged = dict(known)
             for name in wanted:
                 merged[name] = max(ends_ns, merged.pop(name, 0))  # the latest learned goes last
-            self._learned[key] = tuple(merged.items())[-MAX_NAMES:]
+            learned[key] = tuple(merged.items())[-MAX_NAMES:]
 
     def lookup(self, client: bytes, address: bytes, time_ns: int) -> tuple[str, ...]:
         """What `client` would call `address` in a connection that begins now, the last learned answer first."""
@@ -81,6 +85,12 @@ class Names:
         self._learned[key] = left
         self._learned.move_to_end(key)
         return tuple([name for name, _ in left])
+
+
+@lru_cache(maxsize=MEMO_LIMIT)
+def _wanted(names: tuple[str, ...]) -> tuple[str, ...]:
+    """What of the names of an answer is learned; one string for all clients that were told a name."""
+    return tuple([intern(name) for name in dict.fromkeys(map(normal, names)) if name])
 
 
 def normal(name: str) -> str:
