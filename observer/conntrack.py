@@ -93,7 +93,7 @@ class Half:
 
     other: Half
 
-    def __init__(self, connection: Connection, key: bytes, *, watch: int) -> None:
+    def __init__(self, connection: Connection, key: bytes, watch: int) -> None:
         self.connection = connection
         self.key = key
         self.is_reply = False
@@ -267,7 +267,10 @@ class Conntrack:
                 for victim in self._make_room():
                     yield row, victim.client, END
                     self._forget(victim)
-                half = self._answering(packets, row, key, flags) or self._open(packets, row, key, flags)
+                if self._askers is not None:
+                    half = self._answering(packets, row, key, flags)
+                if half is None:
+                    half = self._open(packets, row, key, flags)
                 what = self.tell(half, time_ns, flags)
             half.packets += 1
             half.bytes += size
@@ -393,8 +396,8 @@ class Conntrack:
         self._number += 1
         connection = Connection(self._number, key[38])
         watch = TOLD if connection.protocol == TCP else 0
-        half = Half(connection, key, watch=watch)
-        half.other = Half(connection, reverse(key), watch=watch)
+        half = Half(connection, key, watch)  # by place: keywords make this a third dearer
+        half.other = Half(connection, reverse(key), watch)
         half.other.other = half
         is_reply = False
         if key[38] == TCP:

@@ -248,7 +248,10 @@ class Pipeline:
         connection = half.connection
         conversation: Conversation | DnsPair = connection.conversation or self._meet_pair(connection)
         messages = conversation.feed(half.side, data, time_ns)
-        _settle(connection, conversation)
+        if connection.asker is None or conversation.opaque:
+            _settle(connection, conversation)
+        if conversation.idle:
+            connection.conversation = None
         return messages
 
     def _meet_pair(self, connection: Connection) -> Conversation | DnsPair:
@@ -323,10 +326,11 @@ class Pipeline:
         judgement = tag.judgement
         if asked is not None and tag.decision.l7 is not None:
             judgement = self._tagger.request(tag, asked)
-        if message.dns is not None and message.request is not None and not message.code:
+        dns = message.dns
+        if dns is not None and dns.ips and message.request is not None and not message.code:
             # Only what was asked for: anybody can send an answer.
-            names = (message.texts[0].decode("ascii"), *message.dns.cnames)
-            self._names.learn(_place(half.key) + half.key[16:32], message.dns.ips, names, message.dns.ttl, time_ns)
+            names = (message.texts[0].decode("ascii"), *dns.cnames)
+            self._names.learn(_place(half.key) + half.key[16:32], dns.ips, names, dns.ttl, time_ns)
         self._rows.message(half, message, asked, tag, judgement, time_ns)
 
     def _tag(self, connection: Connection) -> Tag:
@@ -405,8 +409,6 @@ def _settle(connection: Connection, conversation: Conversation | DnsPair) -> Non
     if conversation.opaque:
         _let_go(connection.client)
         _let_go(connection.server)
-        connection.conversation = None
-    elif isinstance(conversation, DnsPair) and conversation.idle:
         connection.conversation = None
 
 

@@ -91,8 +91,8 @@ class Tagger:
 
     def tag(self, connection: Connection) -> Tag:
         """Who opened this connection to whom, and may he."""
-        endpoints, policy, family = self._endpoints, self._policy, connection.family
-        source_ip, destination_ip = connection.client_ip, connection.server_ip
+        endpoints, policy, key = self._endpoints, self._policy, connection.client.key
+        source_ip, destination_ip, family = key[:16], key[16:32], key[39]
         source, destination = endpoints.lookup(family, source_ip), endpoints.lookup(family, destination_ip)
         if policy is None:
             decision = UNJUDGED
@@ -110,12 +110,12 @@ class Tagger:
                 connection.icmp_type,
                 family,
             )
-        key = (source, destination, id(decision))  # a decision remembered here stays, so its id does
-        tag = self._memo.get(key)
+        known = (source, destination, id(decision))  # a decision remembered here stays, so its id does
+        tag = self._memo.get(known)
         if tag is None:
             if len(self._memo) >= MEMO_LIMIT:
                 self._memo.clear()
-            tag = self._memo[key] = self._tag(source, destination, decision)
+            tag = self._memo[known] = self._tag(source, destination, decision)
         return tag
 
     def request(self, tag: Tag, message: Message) -> Judgement:

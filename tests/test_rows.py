@@ -33,7 +33,7 @@ SAME = {
 
 def half() -> Half:
     connection = Connection(77, 6)
-    one = Half(connection, KEY.pack(CLIENT, SERVER, 40_000, 80, 5, 6, 4, 1), watch=0)
+    one = Half(connection, KEY.pack(CLIENT, SERVER, 40_000, 80, 5, 6, 4, 1), 0)
     connection.client = connection.server = one
     return one
 

@@ -200,8 +200,8 @@ class Handed(Conntrack):
         connection.roles = Roles(int(head["roles"]))
         connection.joined = bool(head["joined"])
         watch = TOLD if connection.protocol == TCP else 0
-        half = Half(connection, key, watch=watch)
-        half.other = Half(connection, reverse(key), watch=watch)
+        half = Half(connection, key, watch)
+        half.other = Half(connection, reverse(key), watch)
         half.other.other = half
         is_reply = bool(head["side"])
         connection.client, connection.server = (half.other, half) if is_reply else (half, half.other)

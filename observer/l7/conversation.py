@@ -90,6 +90,9 @@ class Conversation:
         "roles_swapped",
     )
 
+    idle: Final = False
+    """A new one would know as much: never said of what has to find out what is spoken."""
+
     def __init__(
         self,
         losses: Losses,
