@@ -38,7 +38,7 @@ from observer.tuples import Shape
 
 # record.PACK in pieces, with "x" for what is zero in such a row.
 _TOLD: Final = struct.Struct("<Q 8x Q 16x QI 8x 6I 4x II 4x I 32s 12s 5H 6x 8B 2x B x 4B 324x")
-_MESSAGE: Final = struct.Struct(f"<QQ 68s III 4x I 54s 3H 7s 5B 3x B 4s 16x {TEXT_SIZE}s")
+_MESSAGE: Final = struct.Struct(f"<QQ 68s III 4x I 54s 3H 7s 5B 3x B I 16x {TEXT_SIZE}s")
 _COMMON: Final = struct.Struct("<24x Q 12x 6I")
 _PLACE: Final = struct.Struct("<32s 12x 3H 2x H")
 _JUDGED: Final = struct.Struct("7B")
@@ -57,8 +57,8 @@ BOTH_MACS: Final = 12
 
 assert _TOLD.size == _MESSAGE.size == RECORD_SIZE
 
-Common: TypeAlias = tuple[Tag, Judgement, bytes, bytes, bytes, int]
-"""What the rows of a half's messages share: whose they are made of, three pieces of _MESSAGE, what is present."""
+Common: TypeAlias = tuple[Tag, Judgement, bytes, bytes, bytes, int, int]
+"""What the rows of a half's messages share: whose they are made of, three pieces of _MESSAGE, policy_match, what is present."""
 
 # Members of enums as plain numbers: looking them up in their class is slow, and done for every row.
 TCP: Final = int(Protocol.TCP)
@@ -198,42 +198,49 @@ class Rows:
             common = _common(half, tag, judgement)
             if half.connection.protocol == TCP:  # others have few messages each, and are many
                 half.common = common
-        _, _, ends, place, judged, present = common
+        _, _, ends, place, judged, match, present = common
         texts, cut = message.texts, False
-        text = b"".join(texts)
-        if len(text) <= TEXT_SLOT_MAX:  # as nearly all: pack_text would cut nothing
-            text_lengths = bytes(map(len, texts))
+        if len(texts) == 2:  # as nearly all
+            first, second = texts
+            text, text_lengths = first + second, len(first) | len(second) << 8
         else:
+            text, text_lengths = b"".join(texts), len(texts[0]) if texts else 0
+        if len(text) > TEXT_SLOT_MAX or len(texts) > 2:
             slots, text, cut = pack_text(texts)
-            text_lengths = bytes(slots)
-        flags = L7_INCOMPLETE if message.incomplete else 0
+            text_lengths = int.from_bytes(slots, "little")
         code, method, number, latency_ns = message.code, message.method, message.id, message.latency_ns
         if code is None:
             code = 0
         else:
+            code &= 0xFFFF
             present |= HAS_CODE
         if method is None:
             method = 0
         else:
+            method &= 0xFFFF
             present |= HAS_METHOD
         if number is None:
             number = 0
         else:
+            number &= 0xFFFFFFFF
             present |= HAS_L7_ID
         if latency_ns is None:
             latency_ns = 0
         else:
+            latency_ns = latency_ns if latency_ns > 0 else 0
             present |= HAS_LATENCY
-        extra = None
+        flags, extra = 0, None
         kind, head, dns, extension = message.kind, message.head, message.dns, message.extension
-        if cut or head or dns is not None or extension:
-            flags |= EXTRA | (TEXT_CUT if cut else 0)
+        if head or extension or dns is not None or cut:
+            flags = EXTRA | TEXT_CUT if cut else EXTRA
             extra = Extra(texts if cut else (), head, dns)
             extra.extension = extension
             if asked is not None and asked.head:
                 if asked.trace_id is None:
                     asked.trace_id = trace_id_of(asked.head)
                 extra.trace_id = asked.trace_id
+        if message.incomplete:
+            flags |= L7_INCOMPLETE
         grpc_status = 0
         if kind is GRPC and extension:
             status = extension["grpc"].get("status")
@@ -253,9 +260,9 @@ class Rows:
         self._places.append(self.place)
         _MESSAGE.pack_into(
             self._buffer, start,
-            time_ns, latency_ns if latency_ns > 0 else 0, ends, number & 0xFFFFFFFF, present, flags, vni, place,
-            code & 0xFFFF, message.version & 0xFFFF, method & 0xFFFF,
-            judged, message.type is RESPONSE, kind, message.type, judgement.match, grpc_status, tunnel,
+            time_ns, latency_ns, ends, number, present, flags, vni, place,
+            code, message.version & 0xFFFF, method,
+            judged, message.type is RESPONSE, kind, message.type, match, grpc_status, tunnel,
             text_lengths, text,
         )  # fmt: skip
 
@@ -272,7 +279,7 @@ def _tunnel(extra: Extra) -> tuple[int, int]:
 
 def _common(half: Half, tag: Tag, judgement: Judgement) -> Common:
     source, destination, source_identity, destination_identity, _ = tag.server if half.is_reply else tag.client
-    verdict, _, drop_reason, direction, egress_rule, ingress_rule, _ = judgement
+    verdict, _, drop_reason, direction, egress_rule, ingress_rule, match = judgement
     source_port, destination_port, vlan, protocol, family, _ = _ENDS.unpack_from(half.key, ADDRESSES)
     return (
         tag,
@@ -288,5 +295,6 @@ def _common(half: Half, tag: Tag, judgement: Judgement) -> Common:
         ),
         _PLACE.pack(half.key[:ADDRESSES], source_port, destination_port, vlan, drop_reason),
         _JUDGED.pack(family, protocol, L7, L7_EVENT, 0, verdict, direction),
+        match,
         HAS_VLAN | IS_REPLY if vlan else IS_REPLY,
     )

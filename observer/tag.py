@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from observer.conntrack import Connection
@@ -63,7 +64,8 @@ class Ends(NamedTuple):
     sub_type: int  # of an L3_L4 flow: drop reason, or where a packet that goes there is observed
 
 
-class Tag(NamedTuple):
+@dataclass(frozen=True, slots=True)  # no NamedTuple: that looks its fields up in the class at every reading
+class Tag:
     """What identity and policy say of a connection."""
 
     client: Ends  # of packets from the client

@@ -35,11 +35,12 @@ FIELDS = (
     "kafka.topic_name", "kafka.error", "dns.qry.name", "dns.flags.rcode", "dns.a", "dns.aaaa",
 )  # fmt: skip
 OURS = """
-import gc, sys
+import gc, os, sys
+os.environ["OPENBLAS_NUM_THREADS"] = "1"  # this and the threshold as the commands do
 from observer.identity.endpoints import EndpointTable, IpCache
 from observer.pipeline import Pipeline, replay
 from observer.store import Store
-gc.set_threshold(50_000, 50, 100)  # as the commands do
+gc.set_threshold(50_000, 50, 100)
 cache = IpCache(EndpointTable())
 store = Store(endpoints=cache.table)
 replay(sys.argv[1], Pipeline(store=store, endpoints=cache))
