@@ -53,6 +53,7 @@ STATIC_TABLE: Final[tuple[tuple[bytes, bytes], ...]] = (
 """Appendix A; index 1 is the first."""
 
 _STATIC_SIZE: Final = len(STATIC_TABLE)
+_LAST_STATIC: Final = 0x80 + _STATIC_SIZE  # as an octet of its own
 _STATIC_LONGEST: Final = max(len(name) + len(value) for name, value in STATIC_TABLE)
 _UNKNOWN: Final[Field] = (None, None)
 
@@ -118,11 +119,11 @@ class HpackDecoder:
         while position < end:
             byte = block[position]
             if byte & 0x80:  # 6.1: indexed field
-                if 0x80 < byte <= 0x80 + _STATIC_SIZE:
+                if 0x80 < byte <= _LAST_STATIC:
                     fields.append(STATIC_TABLE[byte - 0x81])
                     position += 1
-                elif 0x80 + _STATIC_SIZE < byte <= 0x80 + _STATIC_SIZE + len(entries) and byte < 0xFF:
-                    fields.append(entries[0x80 + _STATIC_SIZE - byte])  # the newest is the last
+                elif _LAST_STATIC < byte < 0xFF and byte - _LAST_STATIC <= len(entries):
+                    fields.append(entries[_LAST_STATIC - byte])  # the newest is the last
                     position += 1
                 else:
                     index, position = _integer(block, position, 0x7F)

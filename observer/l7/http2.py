@@ -103,9 +103,8 @@ class Http2:
         out, self._late = self._late, []
         direction = self._directions[side]
         direction.time_ns = time_ns
-        pieces = [(data, time_ns)]
-        while pieces and not self.opaque:
-            data, time_ns = pieces.pop()
+        pieces: list[tuple[bytes, int]] = []  # that a search gives back
+        while True:
             position, end = 0, len(data)
             while position < end and not self.opaque:
                 if direction.state is SEARCH:
@@ -115,7 +114,9 @@ class Http2:
                         pieces += reversed(found)
                     break
                 position = STEPS[direction.state](self, direction, data, position, time_ns, out)
-        return out
+            if not pieces or self.opaque:
+                return out
+            data, time_ns = pieces.pop()
 
     def gap(self, side: Side, size: int) -> None:
         """Pass over lost bytes exactly where the frame's length tells how many follow; else look for the next frame."""

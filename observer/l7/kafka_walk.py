@@ -140,8 +140,11 @@ class Walk:
             step = steps[self._at]
             code = step.code
             if code is SKIP:
-                self._skip = step.size
                 self._at += 1
+                if step.size <= end - position:
+                    position += step.size
+                    continue
+                self._skip = step.size
                 if step.size > limit - position:
                     self._fail()
                 continue
@@ -206,12 +209,16 @@ class Walk:
                 if start < 0:
                     return -1
             number -= 1
-        else:
-            short = code is STRING or code is TOPIC or code is RESOURCE
-            start = position + (2 if short else 4)
+        elif code is LOOP or code is LIST or code is BYTES:
+            start = position + 4
             if start > end:
                 return -1
-            (number,) = (_SHORT if short else _LONG).unpack_from(data, position)
+            (number,) = _LONG.unpack_from(data, position)
+        else:
+            start = position + 2
+            if start > end:
+                return -1
+            (number,) = _SHORT.unpack_from(data, position)
         if number < -1 or number > limit - start:
             self._fail()
             return start
