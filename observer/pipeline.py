@@ -147,11 +147,11 @@ class Pipeline:
             stream: Stream | None = half.stream
             # What the bytes say comes first: it may turn the roles that the packet's own flow tells.
             messages: list[Message] | tuple[()] = ()
-            if what == DATA and stream is not None and plain[row] and stream.takes(sequence[row], length[row]):
+            if what == DATA and stream is not None and plain[row] and stream.takes(sequence[row], size := length[row]):
                 # Nearly every segment: the next of its stream.
                 at = start[row]
                 conversation: Conversation = connection.conversation or self._meet(connection)
-                messages = conversation.feed(half.side, data[at : at + length[row]], time_ns)
+                messages = conversation.feed(half.side, data[at : at + size], time_ns)
                 if connection.asker is None or conversation.opaque:
                     _settle(connection, conversation)
             elif what == END:

@@ -25,7 +25,8 @@ from observer.sources.input import Input
 MAX_FRAME: Final = 1 << 20
 """No frame is longer: BIG TCP reaches 512 KiB. A record that claims more is damage."""
 FILE_HEADER: Final = 24
-BATCH: Final = 4096
+BATCH: Final = 6144
+"""Frames at a time: more than input.CHUNK holds of usual size, so that no small rest is a batch of its own."""
 
 
 class _Variant(NamedTuple):
