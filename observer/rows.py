@@ -58,7 +58,7 @@ BOTH_MACS: Final = 12
 assert _TOLD.size == _MESSAGE.size == RECORD_SIZE
 
 Common: TypeAlias = tuple[Tag, Judgement, bytes, bytes, bytes, int, int]
-"""What the rows of a half's messages share: whose they are made of, three pieces of _MESSAGE, policy_match, what is present."""
+"""What the rows of a half's messages share: whose they are made of, pieces of _MESSAGE, match, what is present."""
 
 # Members of enums as plain numbers: looking them up in their class is slow, and done for every row.
 TCP: Final = int(Protocol.TCP)
