@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from rich.cells import cell_len, chop_cells, set_cell_size
+from rich.cells import cell_len, set_cell_size
 
 ELLIPSIS: Final = "…"
 
@@ -93,10 +93,12 @@ def fit(text: str, width: int, *, middle: bool = False, ellipsis: str = ELLIPSIS
 def wrapped(text: str, width: int) -> list[str]:
     """The lines of a text in `width` cells, broken at blanks where there are any: none of it is lost."""
     lines = []
-    start = 0
+    start, width = 0, max(width, 1)
     while len(text) - start > width or cell_len(text[start:]) > width:
         part = text[start : start + width + 1]
-        head = chop_cells(part, width)[0]
+        head = part[:width]
+        while cell_len(head) > width and len(head) > 1:  # one at least, also where a wide letter has no room
+            head = head[:-1]
         blank = head.rfind(" ") if part[len(head) : len(head) + 1] != " " else len(head)
         end = blank if blank > 0 else len(head)
         lines.append(head[:end].rstrip(" "))

@@ -79,6 +79,12 @@ def test_wrapping_loses_nothing(text, width, lines):
     assert max(map(cell_len, got)) <= width
 
 
+@pytest.mark.parametrize("text", ["\u0301" * 200, "a" + "\u0301" * 200, "日" * 9, "日\u0301" * 50, "a b" * 9])
+@pytest.mark.parametrize("width", [-1, 0, 1, 2, 24])
+def test_wrapping_ends_whatever_strangers_send_and_however_narrow_it_is(text, width):
+    assert "".join(wrapped(text, width)).replace(" ", "") == text.replace(" ", "")
+
+
 def test_a_long_text_is_cut_before_it_is_measured():
     text = "http://" + "a" * 60_000 + "/end"
     assert fit(text, 20) == text[:19] + "…"
