@@ -3,6 +3,7 @@
 import json
 import time
 from contextlib import ExitStack
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -200,6 +201,41 @@ def test_the_capture_is_read_by_one_at_a_time_and_the_last_one_asked_for_is_show
         await until(pilot, lambda: any("frame " in line for line in screen(app)))
         assert [line for line in screen(app) if "frame " in line] == shown
         assert max(most) == 1
+
+    drive(steps)
+
+
+def test_a_capture_that_is_gone_when_its_bytes_are_asked_for_is_told(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # a short name, which is not wrapped
+    path = Path("a.pcap")
+    path.write_bytes((PCAPS / "shop.pcap").read_bytes())
+
+    async def steps(app, pilot):
+        await until(pilot, lambda: app.feed.told().word == "FILE" and len(app.flows.rows) > 0)
+        path.unlink()
+        await pilot.press("x")
+        await until(pilot, lambda: any("a.pcap: no such file" in line for line in screen(app)))
+        path.write_bytes((PCAPS / "shop.pcap").read_bytes())
+        await pilot.press("k")
+        await until(pilot, lambda: any("frame " in line for line in screen(app)))
+        path.unlink()
+        await pilot.press("escape", "escape", "f")
+        await until(pilot, lambda: any("a.pcap: no such file" in line for line in screen(app)))
+
+    drive(steps, size=(200, 40), source=open_capture_source(path))
+
+
+def test_a_conversation_that_is_closed_while_its_bytes_are_read(monkeypatch):
+    monkeypatch.setattr(CaptureSource, "packets", lambda *_: time.sleep(0.3) or done.append(1) or [])
+    done = []
+
+    async def steps(app, pilot):
+        await pilot.press("f")
+        await until(pilot, lambda: app.screen.id != "_default")
+        await pilot.press("escape")
+        await until(pilot, lambda: done != [])
+        await pilot.pause(0.1)
+        assert verdicts(app) == {"FORWARDED", "DROPPED"}
 
     drive(steps)
 

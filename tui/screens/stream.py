@@ -7,10 +7,13 @@ capture, each message's bytes can be opened below it.
 from __future__ import annotations
 
 import threading
-from typing import Final
+from typing import Any, Final
 
 from rich.style import Style
+from textual.app import App
 
+from observer.errors import FlowscopeError
+from observer.printer import escape
 from tui.columns import wrapped
 from tui.look import Look
 from tui.screens.window import ListWindow
@@ -45,17 +48,22 @@ class StreamWindow(ListWindow[None]):
         if self._stream.changed():
             self.fill()
 
-    def _read(self) -> None:
-        width = self._width
-        payloads = {
-            sequence: [part for line in lines for part in wrapped(line, width)]
-            for sequence, lines in self._stream.payloads().items()
-        }
-        self.app.call_from_thread(self._show_bytes, payloads)
+    def _read(self, app: App[Any], width: int) -> None:
+        payloads, wrong = {}, ""
+        try:
+            for sequence, lines in self._stream.payloads().items():
+                payloads[sequence] = [part for line in lines for part in wrapped(line, width)]
+        except FlowscopeError as error:  # the file is another than before, or gone
+            wrong = escape(str(error))
+        if app.is_running:
+            app.call_from_thread(self._show_bytes, payloads, wrong)
 
-    def _show_bytes(self, payloads: dict[int, list[str]]) -> None:
-        self._bytes = payloads
-        self.fill()
+    def _show_bytes(self, payloads: dict[int, list[str]], wrong: str) -> None:
+        """What was read, if the window is still there."""
+        if self.is_attached:
+            self._bytes = payloads
+            self.complain(wrong)
+            self.fill()
 
     def fill(self) -> None:
         """Show the messages, their bytes in branches."""
@@ -63,7 +71,7 @@ class StreamWindow(ListWindow[None]):
         messages = self._stream.messages()
         if self._stream.packets is not None and not self._asked:
             self._asked = True  # once it is known which messages there are
-            threading.Thread(target=self._read, name="packets", daemon=True).start()
+            threading.Thread(target=self._read, args=(self.app, self._width), name="packets", daemon=True).start()
         for one in messages:
             style = self.look.verdicts.get(one.verdict, Style.null())
             arrow = "-->" if one.from_client else "<--"

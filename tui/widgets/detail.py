@@ -14,6 +14,8 @@ from rich.style import Style
 from textual.app import ComposeResult
 from textual.containers import Horizontal
 
+from observer.errors import FlowscopeError
+from observer.printer import escape
 from tui.columns import wrapped
 from tui.look import Look
 from tui.view import FlowView, hex_lines
@@ -128,12 +130,17 @@ class Detail(Horizontal):
         if self._reading >= 0:
             return  # it looks again when it is done
         self._reading = self._sequence
-        sequence, packets, record = self._sequence, self._packets, records[0].copy()
+        app, sequence, packets, record = self.app, self._sequence, self._packets, records[0].copy()
 
         def read() -> None:
-            found = packets(record, around_ns=int(record["time_ns"]), limit=1)
-            text = f"frame {found[0].number}, {len(found[0].data)} bytes" if found else "the packet was not found"
-            self.app.call_from_thread(self._show_read, sequence, found[0].data if found else b"", text)
+            data, text = b"", "the packet was not found"
+            try:
+                if found := packets(record, around_ns=int(record["time_ns"]), limit=1):
+                    data, text = found[0].data, f"frame {found[0].number}, {len(found[0].data)} bytes"
+            except FlowscopeError as error:  # the file is another than before, or gone
+                text = escape(str(error))
+            if app.is_running:
+                app.call_from_thread(self._show_read, sequence, data, text)
 
         threading.Thread(target=read, name="packets", daemon=True).start()
 
