@@ -54,7 +54,7 @@ def load_config(path: Path | None = None) -> Config:
             told = tomllib.load(file)
     except FileNotFoundError:
         return Config()
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # not TOML, not UTF-8, a very long number
         raise ConfigError(f"{path}: {error}") from None
     told.pop("filters", None)  # the named filters are read by those who know the language
     known = {one.name for one in fields(Config)}

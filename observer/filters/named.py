@@ -37,6 +37,7 @@ SHIPPED: Final = {
 _NAME: Final = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_NAME}}}")
 _TABLE: Final = re.compile(r"[ \t]*\[[ \t]*filters[ \t]*\][ \t]*(#.*)?")
 _NEXT_TABLE: Final = re.compile(r"[ \t]*\[")
+_VALUE: Final = r"""[ \t]*=[ \t]*(?:"(?:[^"\\]|\\.)*+"|'[^']*'|[^\s"'#]+)"""  # of one line
 
 
 def config_path() -> Path:
@@ -157,7 +158,7 @@ class _UnusableError(Exception):
 def _document(text: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # tomllib's own are ValueErrors, those of very long numbers too
         raise _UnusableError(f": {str(error) or 'nested too deep'}") from None
 
 
@@ -189,12 +190,13 @@ def _edited(text: str, name: str, filter: str | None) -> str:
         lines += ["\n"] * bool(lines) + ["[filters]\n", entry]
     else:
         stop = next((place for place in range(start + 1, len(lines)) if _NEXT_TABLE.match(lines[place])), len(lines))
-        old = re.compile(rf"""[ \t]*(["']?){re.escape(name)}\1[ \t]*=""")
+        old = re.compile(rf"""[ \t]*(["']?){re.escape(name)}\1{_VALUE}""")
         here = next((place for place in range(start + 1, stop) if old.match(lines[place])), None) if present else None
         if here is not None:
-            lines[here : here + 1] = [entry]
+            lines[here] = old.sub(lambda _: entry.rstrip("\n"), lines[here], count=1) if entry else ""
         else:
-            while stop > start + 1 and not lines[stop - 1].strip():
+            over = ("", "#") if stop < len(lines) else ("",)  # what is said right above the next table is about that
+            while stop > start + 1 and lines[stop - 1].strip()[:1] in over:
                 stop -= 1
             lines.insert(stop, entry)
     after = "".join(lines)

@@ -38,6 +38,7 @@ def test_named_filters_of_the_user_stand_beside_those_that_ship(tmp_path):
         (b'[filters]\na = 7\nb = "dns"', "filter `a`: is no text in quotes; it is left out", {"b": "dns"}),
         (b'[filters]\na = "nope=1"\nb = "dns"', "filter `a` at character 1: unknown field `nope`", {"b": "dns"}),
         (b'[filters]\na = "("\nb = "("', "it is left out (and 1 more)", {}),
+        (b"ring = " + b"1" * 5_000, "Exceeds the limit", {}),
         (b"#" * ((4 << 20) + 1), "is longer than 4 MiB", {}),
     ],
 )
@@ -72,6 +73,14 @@ def test_a_config_that_may_not_be_read_is_told(tmp_path):
         ),
         ('[filters]\nmine = "kafka"\nb = "dns"\n', '[filters]\nmine = "dns"\nb = "dns"\n'),
         ("[filters]\n\"mine\" = 'kafka'\n", '[filters]\nmine = "dns"\n'),
+        ('[filters]\nmine = "a#\\"b" # why\n', '[filters]\nmine = "dns" # why\n'),
+        ("[filters]\n  mine='kafka' # why\nb = 1", '[filters]\nmine = "dns" # why\nb = 1\n'),
+        (
+            '[filters]\na = "kafka"\n\n# keys\n# of mine\n[keys]\n',
+            '[filters]\na = "kafka"\nmine = "dns"\n\n# keys\n# of mine\n[keys]\n',
+        ),
+        ("[filters]\nmine = 7  # why\n", '[filters]\nmine = "dns"  # why\n'),
+        ("[filters]\n# mine\n", '[filters]\n# mine\nmine = "dns"\n'),
         ('[filters]\nmines = "kafka"\nother = "mine = 1"\n', None),
         ('[filters]\r\na = "kafka"\r\n', '[filters]\r\na = "kafka"\r\nmine = "dns"\n'),
         ("[filters]\nbroken = 7\n", '[filters]\nbroken = 7\nmine = "dns"\n'),

@@ -62,6 +62,8 @@ def test_every_setting(tmp_path):
         ("keys = 1", "keys: a table of ids"),
         ("= 1", "Invalid statement"),
         ("a = '\x01'", "invalid character"),
+        ("ring = " + "1" * 5_000, "Exceeds the limit"),
+        ("ring = " + "[" * 100_000, "recursion"),
     ],
 )
 def test_what_is_wrong_is_one_line_with_file_and_setting(tmp_path, text, words):
