@@ -1,7 +1,8 @@
 """Rows: packets and messages, with what identity and policy say of them, to the records and extras of a batch.
 
 A connection's half, its tag and what is to be told enter; records in the store's layout leave, with their extras. What
-every message of a half has in common is laid out once and kept with the half. Knows no order, payload or policy.
+all rows of a half have in common is laid out once, and kept with the half where many may follow. Knows no order,
+payload or policy.
 """
 
 from __future__ import annotations
@@ -37,10 +38,11 @@ from observer.tag import Judgement, Tag
 from observer.tuples import Shape
 
 # record.PACK in pieces, with "x" for what is zero in such a row.
-_TOLD: Final = struct.Struct("<Q 8x Q 16x QI 8x 6I 4x II 4x I 32s 12s 5H 6x 8B 2x B x 4B 324x")
-_MESSAGE: Final = struct.Struct(f"<QQ 68s III 4x I 54s 3H 7s 5B 3x B I 16x {TEXT_SIZE}s")
-_COMMON: Final = struct.Struct("<24x Q 12x 6I")
-_PLACE: Final = struct.Struct("<32s 12x 3H 2x H")
+_TOLD: Final = struct.Struct("<Q 8x Q 16x QI 8x 24s 4x II 4x I 32s 12s 6s 2H 6x 7s B 2x B x 4B 324x")
+_MESSAGE: Final = struct.Struct(f"<QQ 24x Q 12x 24s III 4x I 54s 3H 7s 5B 3x B I 16x {TEXT_SIZE}s")
+_SAID: Final = struct.Struct("<6I")
+_PORTS: Final = struct.Struct("<3H")
+_PLACE: Final = struct.Struct("<32s 12x 6s 2x H")
 _JUDGED: Final = struct.Struct("7B")
 _ENDS: Final = struct.Struct(">3H3B")  # a key behind its addresses
 RAW: Final = np.dtype(f"V{RECORD_SIZE}")
@@ -48,6 +50,9 @@ RAW: Final = np.dtype(f"V{RECORD_SIZE}")
 
 ROWS: Final = 4_096
 """Rows that there is room for at first."""
+
+SHAPE: Final = 40
+"""Where a key says what its ports mean."""
 
 ADDRESSES: Final = 32
 """Bytes of a key that are both addresses."""
@@ -57,8 +62,8 @@ BOTH_MACS: Final = 12
 
 assert _TOLD.size == _MESSAGE.size == RECORD_SIZE
 
-Common: TypeAlias = tuple[Tag, Judgement, bytes, bytes, bytes, int, int]
-"""What the rows of a half's messages share: whose they are made of, pieces of _MESSAGE, match, what is present."""
+Common: TypeAlias = tuple[Tag, Judgement, bytes, bytes, bytes, bytes, bytes, int, int]
+"""What the rows of a half share: what they are made of, pieces of _TOLD and _MESSAGE, match, what is present."""
 
 # Members of enums as plain numbers: looking them up in their class is slow, and done for every row.
 TCP: Final = int(Protocol.TCP)
@@ -122,6 +127,9 @@ class Rows:
         self._buffer = bytearray(ROWS * RECORD_SIZE)  # the rows; an object for each would take longer
         self._end = 0
         self._extras: list[Extra | None] = []  # one a row
+        # Whose pieces were made last, and these: a datagram's own row and its message's share them.
+        self._half: Half | None = None
+        self._common: Common | None = None
 
     def __len__(self) -> int:
         """Rows made since the last were taken."""
@@ -143,27 +151,26 @@ class Rows:
         """Add the L3_L4 flow of one packet."""
         connection = half.connection
         key = half.key
-        source_port, destination_port, vlan, protocol, family, shape = _ENDS.unpack_from(key, ADDRESSES)
-        present, icmp_type, icmp_code = COUNTERS, 0, 0
-        if shape != PORTS:
-            source_port = destination_port = 0
+        judgement = tag.judgement
+        common: Common | None = half.common
+        if common is None or common[0] is not tag or common[1] is not judgement:
+            common = self._shared(half, tag, judgement)
+        _, _, said, _, ports, judged, _, match, present = common
+        present |= COUNTERS
+        icmp_type = icmp_code = 0
+        if key[SHAPE] != PORTS:
             present |= IS_ICMP
             icmp_type, icmp_code = batch.icmp_type[row], batch.icmp_code[row]
-        elif protocol == TCP:
+        elif connection.protocol == TCP:
             present |= HAS_FLAGS
         is_reply = half.is_reply
-        source, destination, source_identity, destination_identity, sub_type = tag.server if is_reply else tag.client
-        if connection.roles is not UNKNOWN:
-            present |= IS_REPLY
-        else:
+        if connection.roles is UNKNOWN:
             is_reply = False  # whoever was seen first counts as client; that is no knowledge to tell
-        if vlan:
-            present |= HAS_VLAN
+            present &= ~IS_REPLY
         macs = b""
         if batch.has_mac[row]:
             present |= HAS_MAC
             macs = batch.macs[BOTH_MACS * row : BOTH_MACS * row + BOTH_MACS]
-        verdict, event_type, drop_reason, direction, egress_rule, ingress_rule, match = tag.judgement
         flags = tunnel = vni = 0
         if batch.tunnel is not None:
             half.outer = batch.tunnel[row]
@@ -182,23 +189,21 @@ class Rows:
         _TOLD.pack_into(
             self._buffer, start,
             time_ns, half.bytes, connection.number, half.packets & 0xFFFFFFFF,
-            source, destination, source_identity, destination_identity, egress_rule, ingress_rule,
-            present, flags, vni, key[:ADDRESSES], macs,
-            source_port, destination_port, vlan, batch.tcp_flags[row], drop_reason,
-            family, protocol, L3_L4, event_type, sub_type, verdict, direction, is_reply,
-            match, half.reason, icmp_type, icmp_code, tunnel,
+            said, present, flags, vni, key[:ADDRESSES], macs, ports, batch.tcp_flags[row], judgement.drop_reason,
+            judged, is_reply, match, half.reason, icmp_type, icmp_code, tunnel,
         )  # fmt: skip
 
     def message(
         self, half: Half, message: Message, asked: Message | None, tag: Tag, judgement: Judgement, time_ns: int
     ) -> None:
         """Add the L7 flow of one request or response; `asked` is the request of either, where it was seen."""
+        connection = half.connection
         common: Common | None = half.common
         if common is None or common[0] is not tag or common[1] is not judgement:
-            common = _common(half, tag, judgement)
-            if half.connection.protocol == TCP:  # others have few messages each, and are many
+            common = self._shared(half, tag, judgement)
+            if connection.protocol == TCP:  # others have few messages each, and are many
                 half.common = common
-        _, _, ends, place, judged, match, present = common
+        _, _, said, place, _, _, judged, match, present = common
         texts, cut = message.texts, False
         if len(texts) == 2:  # as nearly all
             first, second = texts
@@ -248,7 +253,7 @@ class Rows:
                 present |= HAS_GRPC_STATUS
                 grpc_status = status
         tunnel = vni = 0
-        if half.outer is not None or half.connection.notes is not None:
+        if half.outer is not None or connection.notes is not None:
             flags |= EXTRA
             extra = annotate(extra or Extra(), half)
             tunnel, vni = _tunnel(extra)
@@ -260,11 +265,18 @@ class Rows:
         self._places.append(self.place)
         _MESSAGE.pack_into(
             self._buffer, start,
-            time_ns, latency_ns, ends, number, present, flags, vni, place,
+            time_ns, latency_ns, connection.number, said, number, present, flags, vni, place,
             code, message.version & 0xFFFF, method,
             judged, message.type is RESPONSE, kind, message.type, match, grpc_status, tunnel,
             text_lengths, text,
         )  # fmt: skip
+
+    def _shared(self, half: Half, tag: Tag, judgement: Judgement) -> Common:
+        """What rows of the half share from now on."""
+        common = self._common
+        if common is None or half is not self._half or common[0] is not tag or common[1] is not judgement:
+            self._half, self._common = half, (common := _common(half, tag, judgement))
+        return common
 
 
 def _view(column: npt.NDArray[Any]) -> memoryview:
@@ -278,22 +290,19 @@ def _tunnel(extra: Extra) -> tuple[int, int]:
 
 
 def _common(half: Half, tag: Tag, judgement: Judgement) -> Common:
-    source, destination, source_identity, destination_identity, _ = tag.server if half.is_reply else tag.client
-    verdict, _, drop_reason, direction, egress_rule, ingress_rule, match = judgement
-    source_port, destination_port, vlan, protocol, family, _ = _ENDS.unpack_from(half.key, ADDRESSES)
+    source, destination, source_identity, destination_identity, sub_type = tag.server if half.is_reply else tag.client
+    verdict, event_type, drop_reason, direction, egress_rule, ingress_rule, match = judgement
+    source_port, destination_port, vlan, protocol, family, shape = _ENDS.unpack_from(half.key, ADDRESSES)
+    if shape != PORTS:
+        source_port = destination_port = 0
+    ports = _PORTS.pack(source_port, destination_port, vlan)
     return (
         tag,
         judgement,
-        _COMMON.pack(
-            half.connection.number,
-            source,
-            destination,
-            source_identity,
-            destination_identity,
-            egress_rule,
-            ingress_rule,
-        ),
-        _PLACE.pack(half.key[:ADDRESSES], source_port, destination_port, vlan, drop_reason),
+        _SAID.pack(source, destination, source_identity, destination_identity, egress_rule, ingress_rule),
+        _PLACE.pack(half.key[:ADDRESSES], ports, drop_reason),
+        ports,
+        _JUDGED.pack(family, protocol, L3_L4, event_type, sub_type, verdict, direction),
         _JUDGED.pack(family, protocol, L7, L7_EVENT, 0, verdict, direction),
         match,
         HAS_VLAN | IS_REPLY if vlan else IS_REPLY,
