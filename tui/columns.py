@@ -97,8 +97,8 @@ def wrapped(text: str, width: int) -> list[str]:
     while len(text) - start > width or cell_len(text[start:]) > width:
         part = text[start : start + width + 1]
         head = part[:width]
-        while cell_len(head) > width and len(head) > 1:  # one at least, also where a wide letter has no room
-            head = head[:-1]
+        while (over := cell_len(head) - width) > 0 and len(head) > 1:  # one letter at least; of two cells at most
+            head = head[: max(1, len(head) - (over + 1) // 2)]
         blank = head.rfind(" ") if part[len(head) : len(head) + 1] != " " else len(head)
         end = blank if blank > 0 else len(head)
         lines.append(head[:end].rstrip(" "))
