@@ -11,7 +11,6 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from functools import lru_cache
 from socket import AF_INET6, inet_aton, inet_pton  # a tenth of what ipaddress takes; nothing else of sockets
-from sys import intern
 from typing import Final
 
 from observer.identity.endpoints import MAPPED
@@ -30,7 +29,7 @@ MAX_TTL: Final = 7 * 24 * 3600
 """Seconds that an answer is believed; resolvers do not keep one longer either."""
 
 MEMO_LIMIT: Final = 4_096
-"""Answers whose names are remembered in the form they are learned in: as a rule all ask for the same few."""
+"""Answers whose names are remembered in the form they are learned in, and names: as a rule all ask for the same few."""
 
 SECOND: Final = 1_000_000_000
 
@@ -89,10 +88,11 @@ class Names:
 
 @lru_cache(maxsize=MEMO_LIMIT)
 def _wanted(names: tuple[str, ...]) -> tuple[str, ...]:
-    """What of the names of an answer is learned; one string for all clients that were told a name."""
-    return tuple([intern(name) for name in dict.fromkeys(map(normal, names)) if name])
+    """What of the names of an answer is learned."""
+    return tuple([name for name in dict.fromkeys(map(normal, names)) if name])
 
 
+@lru_cache(maxsize=MEMO_LIMIT)  # one string for all that were told a name; sys.intern keeps it for ever in Python 3.12
 def normal(name: str) -> str:
     """As Hubble writes names: without the last dot; lower case, because resolvers play with it."""
     return name.removesuffix(".").lower()

@@ -44,6 +44,18 @@ def test_the_names_of_an_address_are_bounded() -> None:
     assert known.lookup(SHOP, WEB, 99) == tuple(f"{number}.test" for number in range(2, MAX_NAMES + 2))
 
 
+def test_one_string_is_kept_of_a_name_that_many_were_told_and_what_strangers_ask_for_is_forgotten() -> None:
+    known = Names(Losses())
+    for client, others in ((SHOP, []), (API, ["edge.test."])):
+        known.learn(client, ["192.0.2.8"], ["Shared.test.", *others], 30, 0)
+    assert known.lookup(SHOP, WEB, 0)[0] is known.lookup(API, WEB, 0)[0]
+    for number in range(names.MEMO_LIMIT + 2):
+        known.learn(SHOP, ["192.0.2.8"], [f"{number}.stranger.test."], 30, 0)
+    assert names.normal.cache_info().currsize == names.MEMO_LIMIT
+    assert names._wanted.cache_info().currsize == names.MEMO_LIMIT
+    assert all("stranger" in name for name in known.lookup(SHOP, WEB, 0))
+
+
 def test_the_addresses_are_bounded(monkeypatch) -> None:
     monkeypatch.setattr(names, "MAX_ADDRESSES", 3)
     losses = Losses()
