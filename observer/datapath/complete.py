@@ -232,7 +232,8 @@ class Completion:
                     parser.gap(side, 1)
             last, waiting = int(head["last_id"]), int(head["waiting"])
             ids = range(last - min(waiting + KAFKA_SEARCH, KAFKA_WAITING) + 1, last + 1) if waiting else range(0)
-            parser.asked(self._asked(connection.number, ids, numbered=True))
+            asked = zip(ids, self._asked(connection.number, ids), strict=True)
+            parser.asked([numbered(request, each) for each, request in asked if request is not None])
 
     def _stream(self, number: int, stream: int) -> tuple[Message, bytes] | None:
         """The request of an HTTP/2 stream that waits in the kernel, and what its parser knew of the response."""
@@ -243,18 +244,10 @@ class Completion:
         request.id = stream
         return request, pending["parser"].tobytes()
 
-    def _asked(self, number: int, ids: range, *, numbered: bool = False) -> list[Message]:
-        """The requests that wait in the kernel, in their order; `numbered`: their ids are the protocol's."""
-        found = []
-        for each in ids:
-            each &= 0xFFFFFFFF
-            pending = self._pending.get(number, each)
-            if pending is not None and not pending["is_ambiguous"]:
-                request = waiting_request(pending)
-                if numbered:
-                    request.id = each - (each >> 31 << 32)  # Kafka's have a sign
-                found.append(request)
-        return found
+    def _asked(self, number: int, ids: range) -> list[Message | None]:
+        """The requests that wait in the kernel under these ids; None for one that was pushed out, or is ambiguous."""
+        rows = (self._pending.get(number, each & 0xFFFFFFFF) for each in ids)
+        return [None if row is None or row["is_ambiguous"] else waiting_request(row) for row in rows]
 
     # Names
 
@@ -312,6 +305,13 @@ def http_state(parser: Sequence[int], left: int) -> tuple[State, int, bytes]:
     if state is State.START and left:
         state = State.BODY
     return state, TRAILER_LIMIT - parser[3] if state is State.TRAILER else left, line
+
+
+def numbered(request: Message, correlation: int) -> Message:
+    """A request of Kafka's under its own id, which has a sign."""
+    correlation &= 0xFFFFFFFF
+    request.id = correlation - (correlation >> 31 << 32)
+    return request
 
 
 def waiting_request(pending: Any) -> Message:

@@ -106,8 +106,8 @@ class Http1:
         stream.state, stream.remaining = state, remaining
         stream.buffer += line
 
-    def asked(self, requests: Iterable[Message]) -> None:
-        """Remember requests that another reader has told, and that wait for their responses."""
+    def asked(self, requests: Iterable[Message | None]) -> None:
+        """Remember requests that another reader has told, and that wait for their responses; None: it knows no more."""
         for request in requests:
             self._pairing.ask(request)
 

@@ -25,17 +25,17 @@ class Pairing:
     def __init__(self, losses: Losses) -> None:
         self._losses = losses
         self._pending: deque[Message] = deque()
-        self._unremembered = 0  # requests beyond PENDING_LIMIT, all after the pending ones
+        self._unremembered = 0  # requests beyond PENDING_LIMIT or unknown, all after the pending ones
         self._pipelines = False  # the client was seen to send requests ahead of responses
         self._given_up = False
         self.lost: set[Side] = set()
         """Sides on which messages may have gone by unseen since the last certain pair."""
 
-    def ask(self, request: Message) -> None:
-        """Remember a request."""
+    def ask(self, request: Message | None) -> None:
+        """Remember a request; None is one of which nothing is known but its place."""
         if self._given_up:
             return
-        if self._unremembered or len(self._pending) >= PENDING_LIMIT:
+        if request is None or self._unremembered or len(self._pending) >= PENDING_LIMIT:
             self._unremembered += 1
             self._losses.count("http1", "too many pending requests")
         else:

@@ -36,14 +36,14 @@ class Requests(dict):
         return super().get((connection, id))
 
 
-def completion(pending: Requests | None = None) -> tuple[Completion, Words]:
+def completion(pending: Requests | None = None, losses: Losses | None = None) -> tuple[Completion, Words]:
     words = Words()
     cache = IpCache(EndpointTable())
     made = Completion(
         endpoints=cache,
         policy=None,
         mode=PolicyMode.ENFORCE,
-        losses=Losses(),
+        losses=Losses() if losses is None else losses,
         pending=Requests() if pending is None else pending,
         words=words,
     )
@@ -149,6 +149,25 @@ def test_requests_that_wait_are_taken_over_with_their_verdict():
     records, _ = made.take()
     assert (records["latency_ns"][0], records["l7_method"][0], records["l7_code"][0]) == (600, 1, 200)
     assert waiting_request(value[0]).judged == (2, 129, 0, 0, 9, 0, 0)
+
+
+def test_a_request_that_was_pushed_out_keeps_its_place():
+    value = np.zeros(1, PENDING)
+    value["time_ns"], value["l7_kind"], value["l7_method"] = 400, L7Kind.HTTP, 1
+    value["text_length"], value["text"][0, :2] = (1, 1, 0, 0), (ord("/"), ord("h"))
+    losses = Losses()
+    made, _ = completion(Requests({(NUMBER, 4): value[0]}), losses)
+    handed = {
+        "l7": Speaks.HTTP1,
+        "reason": Reason.GAP,
+        "synced": 3,
+        "next_sequence": (101, 101),
+        "shared": (5, 3, 0, 0),
+    }
+    made.snapshots([snapshot(RESPONSE, side=1, **handed)])
+    records, _ = made.take()
+    assert (records["l7_code"][0], records["l7_method"][0], records["text_length"][0].any()) == (200, 0, False)
+    assert losses.get("http1", "too many pending requests") == 2
 
 
 def test_a_text_that_the_kernel_has_cut_is_cut_again():
