@@ -15,6 +15,7 @@
 #define HTTP_LINES 4		/* looked for in one round of the scan */
 #define HTTP_STEPS 8192		/* messages and octets between chunks read in one packet */
 #define HTTP_WAITING 256	/* pairing.PENDING_LIMIT */
+#define HTTP_HEADS_KNOWN 64	/* of the requests that wait, those of which HTTP_HEADS says it */
 #define HTTP_METHOD_MAX 32	/* http1_head.METHOD_LIMIT */
 #define HTTP_LINE_MAX 4096	/* http1.CHUNK_LINE_LIMIT */
 #define HTTP_TRAILER_MAX 65536	/* http1.TRAILER_LIMIT */
@@ -43,7 +44,7 @@ enum http_state {
 };
 
 enum { HTTP_STATE, HTTP_CHUNK_LOW, HTTP_CHUNK_HIGH, HTTP_LINE_OCTETS }; /* of direction.parser */
-enum { HTTP_TOLD, HTTP_ANSWERED };					/* of connection.parser */
+enum { HTTP_TOLD, HTTP_ANSWERED, HTTP_HEADS };				/* of connection.parser */
 
 /* A range of scratch.payload. */
 struct span {
@@ -489,6 +490,20 @@ static __noinline void http_fill_request(struct scratch *s, struct http_head *h)
 	HTTP_COPY(s, request, host, REQUEST_HOST_SIZE, &h->host);
 }
 
+/* Whether a request is HEAD, in a bit of the connection's own: on that depends where its response ends, and that has to
+ * be known also where others have pushed the request out. */
+static __always_inline void http_note_head(struct connection *c, __u32 id, int is_head)
+{
+	__u32 *heads = &c->parser[HTTP_HEADS + (id >> 5 & 1)], bit = 1U << (id & 31);
+
+	*heads = is_head ? *heads | bit : *heads & ~bit;
+}
+
+static __always_inline int http_was_head(const struct connection *c, __u32 id)
+{
+	return c->parser[HTTP_HEADS + (id >> 5 & 1)] >> (id & 31) & 1;
+}
+
 /* Tell the request of the head that was found; its body is what `left` or the chunks say. */
 __noinline int http_request(struct connection *c)
 {
@@ -534,6 +549,7 @@ __noinline int http_request(struct connection *c)
 	d->parser[HTTP_STATE] = h->is_chunked ? HTTP_SIZE : HTTP_START;
 	d->parser[HTTP_CHUNK_LOW] = d->parser[HTTP_CHUNK_HIGH] = d->parser[HTTP_LINE_OCTETS] = 0;
 	d->left = h->body;
+	http_note_head(c, c->parser[HTTP_TOLD], h->number == METHOD_HEAD);
 	return tell_request(s, c, c->parser[HTTP_TOLD]++) ? READ_REFUSED : READ;
 }
 
@@ -545,6 +561,7 @@ __noinline int http_response(struct connection *c)
 	struct flow_record *record;
 	int is_bodyless, is_asked;
 	struct direction *d;
+	__u32 id;
 
 	if (!c || !s || !h)
 		return READ_HAND_OVER;
@@ -552,13 +569,14 @@ __noinline int http_response(struct connection *c)
 		return READ_HAND_OVER;
 	if (h->code >= 100 && h->code < 200)
 		return READ; /* RFC 9110, 15.2: interim, the response is still to come */
-	is_asked = c->parser[HTTP_TOLD] != c->parser[HTTP_ANSWERED];
+	id = c->parser[HTTP_ANSWERED];
+	is_asked = c->parser[HTTP_TOLD] != id;
 	is_bodyless = h->code == 204 || h->code == 304;
-	if (is_asked) {
-		if (!find_pending(c->number, c->parser[HTTP_ANSWERED])) {
-			count(COUNT_PENDING_LOST);
-			return READ_HAND_OVER; /* whether it has a body depends on the request */
-		}
+	if (is_asked && c->parser[HTTP_TOLD] - id <= HTTP_HEADS_KNOWN) {
+		is_bodyless |= http_was_head(c, id);
+	} else if (is_asked) {
+		if (!find_pending(c->number, id))
+			return READ_HAND_OVER; /* user space counts it as lost */
 		is_bodyless |= s->asked.l7_method == METHOD_HEAD;
 	}
 	record = &s->record;
@@ -567,7 +585,8 @@ __noinline int http_response(struct connection *c)
 	record->l7_version = h->version;
 	record->l7_code = h->code;
 	record->present |= CODE;
-	tell_response(s, c, c->parser[HTTP_ANSWERED], 0);
+	if (!tell_response(s, c, id, 0) && is_asked)
+		count(COUNT_PENDING_LOST);
 	c->parser[HTTP_ANSWERED] += is_asked;
 	d = &c->directions[SERVER];
 	d->parser[HTTP_STATE] = HTTP_START;

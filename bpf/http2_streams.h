@@ -199,6 +199,14 @@ static __always_inline void tell_answer(struct scratch *s, struct connection *c,
 	tell_response(s, c, stream, keep);
 }
 
+/* Whether the request of a stream was seen. What a server answers twice counts as well. */
+static __always_inline int http2_was_asked(const struct connection *c, __u32 stream)
+{
+	const struct http2_connection *state = (const struct http2_connection *)c->parser;
+
+	return !c->joined && stream & 1 && stream <= state->newest;
+}
+
 /* A response, its trailers or an interim one: http2_streams.Streams._answered. */
 static __always_inline int http2_answered(struct scratch *s, struct connection *c, struct http2_work *work)
 {
@@ -218,6 +226,8 @@ static __always_inline int http2_answered(struct scratch *s, struct connection *
 	if (!is_known) {
 		if (!begins && !has_status)
 			return READ; /* trailers of a response that was not seen */
+		if (begins && http2_was_asked(c, b->stream))
+			count(COUNT_PENDING_LOST);
 		__builtin_memset(asked, 0, sizeof(*asked));
 		asked->l7_kind = KIND_HTTP;
 		asked->flags = FLAG_L7_INCOMPLETE;

@@ -399,6 +399,8 @@ static __noinline int kafka_read_response(struct kafka_context *x, struct direct
 		--*tokens;
 		return kafka_pass_frame(k, d, size);
 	}
+	if (!is_asked && !x->c->joined)
+		count(COUNT_PENDING_LOST);
 	if (!is_asked && !(x->c->parser[0] & KAFKA_IS_SYNCED))
 		return kafka_lose(x, d);
 	x->c->parser[0] |= KAFKA_IS_SYNCED;

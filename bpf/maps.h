@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* What the datapath remembers and shares: connections, pending requests, addresses, the rings to user space, and the
  * per-CPU scratch memory in which one packet is worked on. Loop state lives there too, never on the stack: of the
- * stack the verifier follows every constant, and a bpf_loop over it is never done (FINDINGS.md). */
+ * stack the verifier follows every constant, and a bpf_loop over it is never done. */
 #pragma once
 
 #include <linux/bpf.h>
@@ -33,7 +33,7 @@ enum counter {
 	COUNT_EVENTS_FULL,     /* a record found no room in `events` */
 	COUNT_SNAPSHOTS_FULL,  /* payload found no room in `snapshots` */
 	COUNT_UNREADABLE,      /* no Ethernet, no IP, or a header cut short */
-	COUNT_PENDING_LOST,    /* a response whose request was pushed out of `pending` */
+	COUNT_PENDING_LOST,    /* a response whose request was pushed out of pending_requests */
 	COUNT_CONNECTION_LOST, /* a connection that the table could not take */
 	COUNT_SEEN,            /* packets looked at: no loss */
 	COUNT_TOLD,            /* records written: no loss */
@@ -92,7 +92,7 @@ struct direction {
 	__u8 has_refused; /* 0, the Direction that refused a request, or UNREAD */
 	__u8 has_initial; /* initial_sequence is known: its SYN was seen */
 	__u8 pad[7];
-	__u32 parser[6]; /* the L7 parser's own: http1.h, kafka.h or http2.h say what */
+	__u32 parser[6]; /* the L7 parser's own: http.h, kafka.h or http2.h say what */
 };
 
 /* Of direction.has_refused: what could not be read where policy judges requests. */

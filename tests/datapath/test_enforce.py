@@ -9,10 +9,12 @@ import pytest
 
 from observer.datapath.fill import fill
 from observer.datapath.libbpf import Object, Program
+from observer.datapath.losses import Counter
 from observer.datapath.maps import Settings
 from observer.datapath.objects import PROGRAM, image
+from observer.datapath.pending import place
 from observer.datapath.ring import Counters, RecordRing
-from observer.record import FlowType, Verdict
+from observer.record import Flags, FlowType, Verdict
 from tests import captures
 from tests.packets import icmp, ip_packet, tcp, udp
 from tests.policy.town import IDENTITIES, Town, cnp
@@ -150,6 +152,31 @@ def test_requests_that_are_held_until_their_packet_is_judged_are_bounded(node):
     node.told()
     assert node.says(ALLOWED * (HELD + 2) + DENIED) == REFUSED
     assert node.told() == [(FlowType.L7, Verdict.FORWARDED, 0)] * 3 + [L7_DENIED] * HELD
+
+
+@pytest.mark.parametrize(
+    ("policies", "request_line"), [(JUDGED, b"GET /a"), (OPEN, b"GET /a"), (OPEN, b"HEAD /a"), ("", b"HEAD /a")]
+)
+def test_a_request_that_others_push_out_costs_its_record_and_not_the_connection(node, policies, request_line):
+    """Whoever picks numbers of streams that share a bucket with another's request can do that."""
+    node.hold(policies)
+    node.open()
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"
+    sequences = [100, 900]
+    for line, is_lost in ((request_line, 1), (b"GET /a", 0)):
+        request = line + b" HTTP/1.1\r\nHost: vault\r\n\r\n"
+        answer = head if line.startswith(b"HEAD") else head + b"xx"
+        assert node.says(request, sequences[0]) == PASSED
+        if is_lost:
+            table = node.datapath.map("pending_requests")
+            bucket, _ = place(int(node.ring.take(4096)[-1]["connection"]), 0)
+            table.set(bucket, bytes(table.value_size))
+        assert node.answers(answer, sequences[1]) == PASSED
+        row = node.ring.take(4096)[-1]
+        assert (row["type"], row["l7_code"], row["flags"]) == (FlowType.L7, 200, Flags.L7_INCOMPLETE if is_lost else 0)
+        assert row["text_length"].any() != is_lost
+        sequences = [sequences[0] + len(request), sequences[1] + len(answer)]
+    assert Counters(node.datapath.map("counters")).read()[Counter.PENDING_LOST] == 1
 
 
 def test_what_lies_behind_a_hole_comes_again(node):

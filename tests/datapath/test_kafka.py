@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from bpf.build import build
+from observer.datapath import pending
 from observer.datapath.policy_maps import put_policy
 from observer.l7.kafka import UNKNOWN_TOPIC
 from observer.l7.kafka_header import CLIENT_ID_LIMIT, is_request
@@ -450,6 +451,19 @@ def test_the_steps_of_a_message_are_bounded(small):
     assert [(each.texts[0], each.flags) for each in told_of] == [(b"0", Flags.L7_INCOMPLETE)]
     (beat,) = small.feed(CLIENT, heartbeat(2), 2)
     assert beat.flags == 0
+
+
+def test_a_response_whose_request_was_pushed_out_is_counted(small):
+    small.begin()
+    number = int.from_bytes(small.state[:8], "little")
+    bucket, _ = pending.place(number, 0)
+    sharing = [each for each in range(1 << 20) if pending.place(number, each)[0] == bucket][: pending.WAYS + 1]
+    lost = small.count("PENDING_LOST")
+    for correlation in sharing:
+        small.feed(CLIENT, heartbeat(correlation), 1)
+    last, first = (small.feed(SERVER, beaten(each, 9), 2)[0] for each in (sharing[-1], sharing[0]))
+    assert (last.flags, first.flags, first.latency_ns) == (0, Flags.L7_INCOMPLETE, 0)
+    assert small.count("PENDING_LOST") == lost + 1
 
 
 def test_a_walk_that_was_pushed_out_is_told_as_far_as_it_is_known(small):

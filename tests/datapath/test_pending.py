@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from observer.datapath import pending
+from observer.datapath.losses import Counter
 from observer.datapath.pending import BUCKET, PENDING, PendingRequests, place
+from observer.datapath.ring import Counters
 from observer.record import Flags, HttpMethod
 from tests.datapath.http2_kernel import Connection, Kernel
 from tests.l7.http2_bytes import GET, HELLO, SETTINGS, Sender
@@ -110,12 +112,16 @@ def test_a_full_bucket_lets_its_oldest_request_go(exchange, requests):
     exchange.ask(last, time=9)
     assert len(requests) == held  # it took the other's slot
     oldest, *kept = *kept, last
+    counters = Counters(exchange.kernel.object.map("counters"))
+    before = counters.read()[Counter.PENDING_LOST]
     lost = exchange.answer(oldest, time=60)
+    assert counters.read()[Counter.PENDING_LOST] == before + 1
     assert (texts(lost), lost["flags"] & Flags.L7_INCOMPLETE) == (b"", Flags.L7_INCOMPLETE)
     for stream in kept:
         answered = exchange.answer(stream, time=60)
         assert texts(answered).startswith(b"/")
         assert answered["flags"] & Flags.L7_INCOMPLETE == 0
+    assert counters.read()[Counter.PENDING_LOST] == before + 1
     assert len(requests) == held - pending.WAYS
 
 
