@@ -45,15 +45,20 @@ static __always_inline struct pending_bucket *find_bucket(__u64 connection, __u3
 	return bpf_map_lookup_elem(&pending_requests, &index);
 }
 
-/* bpf_spin_lock turns interrupts off and on, which takes longer than all that is done under it. No program of ours
- * interrupts another, so a lock is held for some 50 ns; who waits in vain for it does not know the request. */
-static __always_inline int lock_bucket(struct pending_bucket *b)
+/* The bucket, locked; NULL if it cannot be had. bpf_spin_lock turns interrupts off and on, which takes longer than all
+ * that is done under it. No program of ours interrupts another, so a lock is held for some 50 ns; who waits in vain for
+ * it does not know the request. */
+static __always_inline struct pending_bucket *lock_bucket(__u64 connection, __u32 id, __u32 *tag)
 {
+	struct pending_bucket *b = find_bucket(connection, id, tag);
+
+	if (!b)
+		return NULL;
 	for (int tries = 0; tries < PENDING_TRIES; tries++) {
 		if (!__sync_val_compare_and_swap(&b->lock, 0, 1))
-			return 1;
+			return b;
 	}
-	return 0;
+	return NULL;
 }
 
 static __always_inline void unlock_bucket(struct pending_bucket *b)
@@ -150,12 +155,12 @@ static __always_inline void copy_texts(char *target, const char *source, const _
 __noinline int put_pending(__u64 connection, __u32 id)
 {
 	__u32 tag, ways;
-	struct pending_bucket *b = find_bucket(connection, id, &tag);
 	struct scratch *s = scratch();
+	struct pending_bucket *b;
 	struct pending_slot *slot;
 	int is_known = 0, is_room = 0;
 
-	if (!b || !s || !lock_bucket(b))
+	if (!s || !(b = lock_bucket(connection, id, &tag)))
 		return 0;
 	if ((ways = tagged(b, tag))) {
 		s->way = lowest(ways); /* another request with the same tag goes: that is as rare as it is random */
@@ -187,11 +192,11 @@ __noinline int put_pending(__u64 connection, __u32 id)
 __noinline int update_pending(__u64 connection, __u32 id)
 {
 	__u32 tag;
-	struct pending_bucket *b = find_bucket(connection, id, &tag);
 	struct scratch *s = scratch();
+	struct pending_bucket *b;
 	struct pending *head;
 
-	if (!b || !s || !lock_bucket(b))
+	if (!s || !(b = lock_bucket(connection, id, &tag)))
 		return 0;
 	if (find_slot(s, b, tag, connection, id)) {
 		head = &slot_at(s, b)->head;
@@ -206,11 +211,11 @@ __noinline int update_pending(__u64 connection, __u32 id)
 __noinline int find_pending(__u64 connection, __u32 id)
 {
 	__u32 tag;
-	struct pending_bucket *b = find_bucket(connection, id, &tag);
 	struct scratch *s = scratch();
+	struct pending_bucket *b;
 	int is_known;
 
-	if (!b || !s || !lock_bucket(b))
+	if (!s || !(b = lock_bucket(connection, id, &tag)))
 		return 0;
 	is_known = find_slot(s, b, tag, connection, id);
 	if (is_known)
@@ -223,11 +228,11 @@ __noinline int find_pending(__u64 connection, __u32 id)
 __noinline int drop_pending(__u64 connection, __u32 id)
 {
 	__u32 tag;
-	struct pending_bucket *b = find_bucket(connection, id, &tag);
 	struct scratch *s = scratch();
+	struct pending_bucket *b;
 	int is_known;
 
-	if (!b || !s || !lock_bucket(b))
+	if (!s || !(b = lock_bucket(connection, id, &tag)))
 		return 0;
 	is_known = find_slot(s, b, tag, connection, id);
 	if (is_known)
@@ -243,11 +248,11 @@ __noinline int drop_pending(__u64 connection, __u32 id)
 static __always_inline int take_pending(struct scratch *s, __u64 connection, __u32 id, int keep)
 {
 	__u32 tag;
-	struct pending_bucket *b = find_bucket(connection, id, &tag);
+	struct pending_bucket *b = lock_bucket(connection, id, &tag);
 	const struct pending_slot *slot;
 	int is_known;
 
-	if (!b || !lock_bucket(b))
+	if (!b)
 		return 0;
 	is_known = find_slot(s, b, tag, connection, id);
 	slot = slot_at(s, b);
