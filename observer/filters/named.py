@@ -19,7 +19,7 @@ from typing import Any, Final
 from observer.errors import ConfigError, FilterError
 from observer.filters.expression import Expression
 from observer.filters.language import parse
-from observer.filters.saved import MAX_FILE, config_directory, replace_file
+from observer.filters.saved import MAX_FILE, UnreadableError, config_directory, read_file, replace_file
 from observer.filters.tree import text_of
 
 MAX_NAME: Final = 64
@@ -109,16 +109,9 @@ class NamedFilters:
         if self.path is None:
             return ""
         try:
-            with self.path.open("rb") as file:
-                raw = file.read(MAX_FILE + 1)
-        except FileNotFoundError:
-            return ""
-        except OSError as error:
-            raise _UnusableError(f" cannot be read: {error.strerror or error}") from None
-        if len(raw) > MAX_FILE:
-            raise _UnusableError(f" is longer than {MAX_FILE >> 20} MiB")
-        try:
-            return raw.decode()
+            return read_file(self.path).decode()
+        except UnreadableError as error:
+            raise _UnusableError(f" {error}") from None
         except UnicodeDecodeError:
             raise _UnusableError(": not UTF-8") from None
 

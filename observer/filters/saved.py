@@ -1,4 +1,4 @@
-"""Filters on disk: the history of what was typed. And where such files are, and how one is replaced.
+"""Filters on disk: the history of what was typed. And where such files are, how one is read and how one is replaced.
 
 History is $XDG_STATE_HOME/flowscope/filter-history, one filter a line, newest last. A file that cannot be read is told
 in one line and never written over. Filters with a name: named.py.
@@ -53,6 +53,24 @@ def replace_file(path: Path, text: str, *, mode: int = 0o600) -> None:
         raise
 
 
+def read_file(path: Path) -> bytes:
+    """A whole file, empty where there is none; UnreadableError where it cannot be had, or is none of ours."""
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_FILE + 1)
+    except FileNotFoundError:
+        return b""
+    except OSError as error:
+        raise UnreadableError(f"cannot be read: {error.strerror or error}") from error
+    if len(raw) > MAX_FILE:
+        raise UnreadableError(f"is longer than {MAX_FILE >> 20} MiB")
+    return raw
+
+
+class UnreadableError(Exception):
+    """A file cannot be read; the message follows its path."""
+
+
 class History:
     """The filters used before, oldest first. Several processes may share the file."""
 
@@ -64,7 +82,7 @@ class History:
         self.entries: list[str] = []
         try:
             self.entries = self._read()
-        except _UnreadableError as error:
+        except UnreadableError as error:
             self._refuse(str(error))
 
     def add(self, text: str) -> None:
@@ -79,7 +97,7 @@ class History:
                     self.entries = _once([*self._read(), text])
                     self._write()
                 return
-            except _UnreadableError as error:
+            except UnreadableError as error:
                 self._refuse(str(error))
             except OSError as error:
                 self._refuse(f"cannot be written: {error.strerror or error}")
@@ -90,20 +108,11 @@ class History:
 
     def _read(self) -> list[str]:
         try:
-            with self.path.open("rb") as file:
-                raw = file.read(MAX_FILE + 1)
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise _UnreadableError(f"cannot be read: {error.strerror or error}") from error
-        if len(raw) > MAX_FILE:
-            raise _UnreadableError(f"is longer than {MAX_FILE >> 20} MiB")
-        try:
-            lines = raw.decode().split("\n")
+            lines = read_file(self.path).decode().split("\n")
         except UnicodeDecodeError:
-            raise _UnreadableError("is not UTF-8") from None
+            raise UnreadableError("is not UTF-8") from None
         if not all(line.isprintable() for line in lines):
-            raise _UnreadableError("holds control characters")
+            raise UnreadableError("holds control characters")
         return _once([line for line in lines if line.strip()])
 
     @contextmanager
@@ -119,10 +128,6 @@ class History:
 
     def _write(self) -> None:
         replace_file(self.path, "".join(f"{entry}\n" for entry in self.entries))
-
-
-class _UnreadableError(Exception):
-    """The history cannot be read; the message follows its path."""
 
 
 def _once(entries: list[str]) -> list[str]:
