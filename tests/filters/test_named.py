@@ -1,8 +1,6 @@
 """Filters with a name: what ships, what config.toml adds, and one line of it changed with the rest left alone."""
 
 import os
-import subprocess
-import sys
 import tomllib
 
 import pytest
@@ -12,6 +10,7 @@ from observer.filters.expression import Expression
 from observer.filters.named import MAX_NAME, SHIPPED, NamedFilters, check_name
 from observer.filters.saved import MAX_FILE
 from observer.filters.tree import EVERYTHING
+from tests.filters.writers import at_once
 
 
 @pytest.mark.parametrize("text", SHIPPED.values(), ids=SHIPPED)
@@ -173,8 +172,7 @@ def test_many_writers_lose_no_name(tmp_path):
         "named = NamedFilters(Path(sys.argv[1]))\n"
         "for number in range(10): named.save(f'{sys.argv[2]}-{number}', 'dns')"
     )
-    writers = [subprocess.Popen([sys.executable, "-c", program, str(path), name]) for name in "abc"]
-    assert [writer.wait(60) for writer in writers] == [0, 0, 0]
+    at_once(program, path)
     assert sorted(NamedFilters(path).own) == sorted(f"{name}-{number}" for name in "abc" for number in range(10))
 
 

@@ -1,13 +1,12 @@
 """The history on disk: bounds, several writers, and files that are broken."""
 
 import os
-import subprocess
-import sys
 
 import pytest
 
 from observer.filters import saved
 from observer.filters.saved import MAX_ENTRIES, History
+from tests.filters.writers import at_once
 
 
 def test_where_files_are(monkeypatch, tmp_path):
@@ -69,8 +68,7 @@ def test_many_writers_lose_nothing(tmp_path):
         "history = History(Path(sys.argv[1]))\n"
         "for number in range(20): history.add(f'{sys.argv[2]}-{number}')"
     )
-    writers = [subprocess.Popen([sys.executable, "-c", program, str(path), name]) for name in "abc"]
-    assert [writer.wait(60) for writer in writers] == [0, 0, 0]
+    at_once(program, path)
     assert sorted(History(path).entries) == sorted(f"{name}-{number}" for name in "abc" for number in range(20))
 
 
