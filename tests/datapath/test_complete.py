@@ -132,39 +132,33 @@ def test_positions_are_taken_over(speaks):
     assert made.take().records.size == 0
 
 
-def test_requests_that_wait_are_taken_over_with_their_verdict():
+def waiting() -> np.ndarray:
+    """A request that waits, GET / of host h at 400: one row of PENDING."""
     value = np.zeros(1, PENDING)
-    value["time_ns"], value["l7_kind"], value["l7_method"], value["l7_version"] = 400, L7Kind.HTTP, 1, 11
-    value["present"], value["verdict"], value["egress_rule"] = Present.METHOD, 2, 9
+    value["time_ns"], value["l7_kind"], value["l7_method"] = 400, L7Kind.HTTP, 1
     value["text_length"], value["text"][0, :2] = (1, 1, 0, 0), (ord("/"), ord("h"))
+    return value
+
+
+def handed_response(reason: Reason, shared: tuple[int, int, int, int]) -> bytes:
+    """The snapshot of a response with which HTTP/1 is handed over."""
+    return snapshot(RESPONSE, side=1, l7=Speaks.HTTP1, reason=reason, synced=3, next_sequence=(101, 101), shared=shared)
+
+
+def test_requests_that_wait_are_taken_over_with_their_verdict():
+    value = waiting()
+    value["l7_version"], value["present"], value["verdict"], value["egress_rule"] = 11, Present.METHOD, 2, 9
     made, _ = completion(Requests({(NUMBER, 3): value[0]}))
-    handed = {
-        "l7": Speaks.HTTP1,
-        "reason": Reason.LONG,
-        "synced": 3,
-        "next_sequence": (101, 101),
-        "shared": (4, 3, 0, 0),
-    }
-    made.snapshots([snapshot(RESPONSE, side=1, **handed)])
+    made.snapshots([handed_response(Reason.LONG, (4, 3, 0, 0))])
     records, _ = made.take()
     assert (records["latency_ns"][0], records["l7_method"][0], records["l7_code"][0]) == (600, 1, 200)
     assert waiting_request(value[0]).judged == (2, 129, 0, 0, 9, 0, 0)
 
 
 def test_a_request_that_was_pushed_out_keeps_its_place():
-    value = np.zeros(1, PENDING)
-    value["time_ns"], value["l7_kind"], value["l7_method"] = 400, L7Kind.HTTP, 1
-    value["text_length"], value["text"][0, :2] = (1, 1, 0, 0), (ord("/"), ord("h"))
     losses = Losses()
-    made, _ = completion(Requests({(NUMBER, 4): value[0]}), losses)
-    handed = {
-        "l7": Speaks.HTTP1,
-        "reason": Reason.GAP,
-        "synced": 3,
-        "next_sequence": (101, 101),
-        "shared": (5, 3, 0, 0),
-    }
-    made.snapshots([snapshot(RESPONSE, side=1, **handed)])
+    made, _ = completion(Requests({(NUMBER, 4): waiting()[0]}), losses)
+    made.snapshots([handed_response(Reason.GAP, (5, 3, 0, 0))])
     records, _ = made.take()
     assert (records["l7_code"][0], records["l7_method"][0], records["text_length"][0].any()) == (200, 0, False)
     assert losses.get("http1", "too many pending requests") == 2
