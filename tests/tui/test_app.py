@@ -414,9 +414,18 @@ def test_several_servers_are_one_list_in_order_of_time():
         drive(steps, source=open_servers([first, second]), finite=False, size=(180, 40))
 
 
-def test_names_of_a_hostile_server_never_reach_the_terminal_raw():
+def store_with(source: Endpoint, node: str) -> Store:
+    """Three flows, and the same three from another source."""
     store = Store(64)
-    store.nodes.append("node-\x1b[2J")
+    store.nodes.append(node)
+    add_flows(store, 3)
+    records, _, _, _ = store.take(np.arange(3))
+    records["source_endpoint"] = store.endpoints.intern(source)
+    store.append(records, node=1)
+    return store
+
+
+def test_names_of_a_hostile_server_never_reach_the_terminal_raw():
     evil = Endpoint(
         identity=300,
         namespace="\x1b]0;pwn\x07",
@@ -424,10 +433,7 @@ def test_names_of_a_hostile_server_never_reach_the_terminal_raw():
         labels=("k8s:a=\x9b31m",),
         workloads=(("日本\x1b[31m", "\r\n"),),
     )
-    add_flows(store, 3)
-    records, _, _, _ = store.take(np.arange(3))
-    records["source_endpoint"] = store.endpoints.intern(evil)
-    store.append(records, node=1)
+    store = store_with(evil, node="node-\x1b[2J")
     with serving(store, "127.0.0.1:0") as (_, bound):
 
         async def steps(app, pilot):
@@ -541,13 +547,8 @@ def test_without_rights_nothing_is_started_but_a_capture_can_be_opened():
 
 
 def test_wide_characters_keep_the_columns_straight():
-    store = Store(64)
-    store.nodes.append("node-1")
-    add_flows(store, 3)
     wide = Endpoint(identity=300, namespace="店", pod="支払いゲートウェイ-é-🛒-0")
-    records, _, _, _ = store.take(np.arange(3))
-    records["source_endpoint"] = store.endpoints.intern(wide)
-    store.append(records, node=1)
+    store = store_with(wide, node="node-1")
     with serving(store, "127.0.0.1:0") as (_, bound):
 
         async def steps(app, pilot):
